@@ -1,0 +1,17 @@
+"""Errors that a user can mend.
+
+The front door prints them as one message, without a traceback, and exits with a non-zero code. A message says where
+the fault is, what was found and what would work; it never echoes a secret.
+"""
+
+
+class ArcdistError(Exception):
+    """A mistake in what the user gave; every other exception is a defect of arcdist."""
+
+
+class ConfigError(ArcdistError):
+    """A key or a value of the configuration that cannot be right."""
+
+
+class DataError(ArcdistError):
+    """A file or a folder of data that is missing, damaged, or of another kind than was said."""
