@@ -1,0 +1,157 @@
+"""Collectives that autograd can cross, all of which also work without a process group, as a world of one.
+
+Gradients are those of **one loss** that every rank computes alike from what was gathered: each rank's backward pass
+holds a part of the gradient, and the backward of a gathering sums the parts. Nothing here knows of any mean.
+"""
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed import ReduceOp
+
+
+def is_distributed() -> bool:
+    """Return whether a process group is there."""
+    return dist.is_available() and dist.is_initialized()
+
+
+def rank() -> int:
+    """Return this process's rank, 0 without a process group."""
+    return dist.get_rank() if is_distributed() else 0
+
+
+def world_size() -> int:
+    """Return the number of ranks, 1 without a process group."""
+    return dist.get_world_size() if is_distributed() else 1
+
+
+def barrier() -> None:
+    """Wait for every rank."""
+    if is_distributed():
+        dist.barrier()
+
+
+class _GatherRows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor) -> Tensor:
+        return _gather(rows)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        mine = gradient.new_empty(gradient.shape[0] // world_size(), *gradient.shape[1:])
+        _reduce_scatter(mine, gradient.contiguous())
+        return mine
+
+
+def gather_rows(rows: Tensor) -> Tensor:
+    """Return the rows of all ranks, ``[W·b, …]``, in the order of the ranks.
+
+    The gradient of ``rows`` is the sum over ranks of the gradients of their copies of the result.
+
+    Args:
+        rows: ``[b, …]``, the same shape on every rank.
+
+    Communication: one all-gather; one reduce-scatter of the same size in the backward pass.
+    """
+    if world_size() == 1:
+        return rows
+    gathered: Tensor = _GatherRows.apply(rows)
+    return gathered
+
+
+def _gather(rows: Tensor) -> Tensor:
+    result = rows.new_empty(world_size() * rows.shape[0], *rows.shape[1:])
+    # The new name comes with torch 2.13, which deprecates the old one.
+    gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+    gather(result, rows.contiguous())
+    return result
+
+
+def _reduce_scatter(mine: Tensor, everyones: Tensor) -> None:
+    scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
+    scatter(mine, everyones)
+
+
+@torch.no_grad()
+def gather_uneven_rows(rows: Tensor) -> Tensor:
+    """Return the rows of all ranks in the order of the ranks; a rank may have any number of them, also none.
+
+    Communication: one all-gather of a number, one of the longest rank's rows.
+    """
+    if world_size() == 1:
+        return rows
+    counts = _gather(torch.tensor([rows.shape[0]], device=rows.device)).tolist()
+    padded = rows.new_zeros(max(counts), *rows.shape[1:])
+    padded[: rows.shape[0]] = rows
+    everyones = _gather(padded).unflatten(0, (world_size(), max(counts)))
+    return torch.cat([part[:count] for part, count in zip(everyones, counts)])
+
+
+class _LogSumExpRanks(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, lse: Tensor, summand: Tensor) -> tuple[Tensor, Tensor]:
+        both = _gather(torch.stack([lse, summand])).unflatten(0, (world_size(), 2))
+        joined = both[:, 0].logsumexp(0)
+        ctx.save_for_backward((lse - joined).exp())
+        return joined, both[:, 1].sum(0)
+
+    @staticmethod
+    def backward(ctx: Any, joined_gradient: Tensor, sum_gradient: Tensor) -> tuple[Tensor, Tensor]:
+        (share,) = ctx.saved_tensors
+        return joined_gradient * share, sum_gradient
+
+
+def logsumexp_and_sum(lse: Tensor, summand: Tensor) -> tuple[Tensor, Tensor]:
+    """Return log Σ_ranks exp(lse) and Σ_ranks summand, both ``[B]``, the same on every rank.
+
+    The loss that is made of them is one loss that every rank computes alike, so a rank's gradient is its own share
+    of it, and the backward pass needs no communication.
+
+    Args:
+        lse: ``[B]``; −∞ on a rank that has nothing to add, but finite on some rank.
+        summand: ``[B]``.
+
+    Communication: one all-gather of ``2·B`` numbers.
+    """
+    if world_size() == 1:
+        return lse, summand
+    joined, total = _LogSumExpRanks.apply(lse, summand)
+    return joined, total
+
+
+@torch.no_grad()
+def all_reduce_sum(value: Tensor) -> Tensor:
+    """Return the sum over all ranks, a new tensor."""
+    result = value.clone()
+    if is_distributed():
+        dist.all_reduce(result, ReduceOp.SUM)
+    return result
+
+
+@torch.no_grad()
+def all_reduce_max(value: Tensor) -> Tensor:
+    """Return the largest over all ranks, a new tensor."""
+    result = value.clone()
+    if is_distributed():
+        dist.all_reduce(result, ReduceOp.MAX)
+    return result
+
+
+def broadcast_object(value: Any) -> Any:
+    """Return rank 0's value, a picklable object."""
+    if not is_distributed():
+        return value
+    box = [value]
+    dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def gather_objects(value: Any) -> list[Any]:
+    """Return every rank's value, picklable objects, in the order of the ranks."""
+    if not is_distributed():
+        return [value]
+    values: list[Any] = [None] * world_size()
+    dist.all_gather_object(values, value)
+    return values

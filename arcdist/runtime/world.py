@@ -1,0 +1,114 @@
+"""The processes of a run and the device of each: one process without a launcher, or torchrun on any number of nodes."""
+
+import contextlib
+import datetime
+import os
+from collections.abc import Generator
+from dataclasses import dataclass, field
+
+import torch
+import torch.distributed as dist
+
+from arcdist.errors import ArcdistError, ConfigError
+from arcdist.runtime import allocator
+
+
+class WorldError(ArcdistError):
+    """The processes of a run cannot be joined: a port, an address, a device."""
+
+
+@dataclass
+class RuntimeConfig:
+    """What the processes run on."""
+
+    device: str = field(default="auto", metadata={"help": "auto | cpu | cuda; auto takes a GPU where there is one"})
+    threads: int = field(default=0, metadata={"help": "CPU threads of a rank; 0 shares this node's cores out"})
+    timeout_s: int = field(default=300, metadata={"help": "longest wait for another rank, in seconds"})
+    keep_memory: bool = field(
+        default=True, metadata={"help": "keep freed CPU memory in the process: faster steps, a larger peak"}
+    )
+
+    def validate(self) -> None:
+        """Raise ConfigError where a value cannot be right."""
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise ConfigError(f"runtime.device: {self.device!r}: must be one of auto, cpu, cuda")
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ConfigError("runtime.device: 'cuda': torch sees no CUDA device here; use runtime.device=cpu")
+        if self.threads < 0:
+            raise ConfigError(f"runtime.threads: {self.threads}: must be 0 (shared out) or more")
+        if self.timeout_s < 1:
+            raise ConfigError(f"runtime.timeout_s: {self.timeout_s}: must be at least 1")
+
+
+@dataclass(frozen=True)
+class World:
+    """This process's place among the ranks of a run."""
+
+    rank: int
+    size: int
+    local_rank: int
+    device: torch.device
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is rank 0, which alone writes and prints."""
+        return self.rank == 0
+
+
+def rank_from_environment() -> int:
+    """Return the rank that the launcher gave this process, 0 without a launcher."""
+    return int(os.environ.get("RANK", "0"))
+
+
+@contextlib.contextmanager
+def open_world(config: RuntimeConfig) -> Generator[World]:
+    """Yield this process's World; the process group, if a launcher asked for one, lives as long as the context.
+
+    The environment is torchrun's (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT). Without it the run is a
+    world of one and no port is opened.
+
+    Errors: WorldError when the ranks do not find each other.
+    """
+    rank, size = rank_from_environment(), int(os.environ.get("WORLD_SIZE", "1"))
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    device = _device(config.device, local_rank)
+    torch.set_num_threads(config.threads or max(1, len(os.sched_getaffinity(0)) // local_size))
+    if device.type == "cpu" and config.keep_memory:
+        allocator.keep_memory()
+    if "WORLD_SIZE" in os.environ:
+        _join(device, rank, size, config.timeout_s)
+    try:
+        yield World(rank, size, local_rank, device)
+    finally:
+        if dist.is_initialized():
+            dist.destroy_process_group()
+
+
+def _device(kind: str, local_rank: int) -> torch.device:
+    if kind == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    if local_rank >= torch.cuda.device_count():
+        raise WorldError(
+            f"local rank {local_rank} has no GPU: this node has {torch.cuda.device_count()}; start at most that many "
+            "ranks a node (torchrun --nproc_per_node)"
+        )
+    device = torch.device("cuda", local_rank)
+    torch.cuda.set_device(device)
+    return device
+
+
+def _join(device: torch.device, rank: int, size: int, timeout_s: int) -> None:
+    address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+    try:
+        dist.init_process_group(
+            "nccl" if device.type == "cuda" else "gloo",
+            timeout=datetime.timedelta(seconds=timeout_s),
+            device_id=device if device.type == "cuda" else None,
+        )
+    except (dist.DistError, RuntimeError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        advice = "is another run using this port? Choose a free one (torchrun --master_port, or --standalone)"
+        if "EADDRINUSE" not in reason and "in use" not in reason:
+            advice = "are all ranks started, and can they reach this address?"
+        raise WorldError(f"rank {rank} of {size} cannot join the run at {address}: {reason}; {advice}") from error

@@ -1,0 +1,142 @@
+"""Loss and gradients of the sharded head against one dense process in float64."""
+
+import pytest
+import torch
+from support import run_ranks
+from torch import Tensor
+from torch.nn import functional as F
+
+from arcdist.errors import ConfigError, DataError
+from arcdist.heads import PartialFC
+from arcdist.heads.sampling import drawn_classes
+from arcdist.margins import Combined
+from arcdist.runtime import collectives
+
+DIM, ROWS = 8, 30
+
+
+def _batch(classes: int) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(classes)
+    embeddings = 3 * torch.randn(ROWS, DIM, generator=generator, dtype=torch.float64)
+    return embeddings, torch.randint(classes, (ROWS,), generator=generator)
+
+
+def _dense(classes: int, margin: Combined, kept: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
+    """Return loss and gradients of embeddings and centers by the plain definition: one process, all logits."""
+    embeddings, labels = _batch(classes)
+    centers = PartialFC(DIM, classes, dtype=torch.float64).centers.detach().requires_grad_()
+    embeddings.requires_grad_()
+    logits = F.normalize(embeddings) @ F.normalize(centers).T
+    target = logits.gather(1, labels[:, None])
+    logits = (margin.scale * logits).scatter(1, labels[:, None], margin.target_logit(target))
+    if kept is not None:
+        logits = logits.masked_fill(~kept, -torch.inf)
+    loss = F.cross_entropy(logits, labels)
+    loss.backward()
+    assert embeddings.grad is not None
+    assert centers.grad is not None
+    return loss.detach(), embeddings.grad, centers.grad
+
+
+def _sharded(classes: int, margin: Combined, sample_rate: float) -> tuple[Tensor, Tensor, Tensor]:
+    head = PartialFC(DIM, classes, margin, sample_rate, dtype=torch.float64)
+    embeddings, labels = _batch(classes)
+    rank, size = collectives.rank(), collectives.world_size()
+    mine = slice(rank * ROWS // size, (rank + 1) * ROWS // size)
+    rows = embeddings[mine].clone().requires_grad_()
+    loss = head(rows, labels[mine])
+    loss.backward()
+    assert rows.grad is not None
+    assert head.centers.grad is not None
+    return loss.detach(), rows.grad, head.centers.grad
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 5])
+@pytest.mark.parametrize("classes", [1, 2, 7, 1003])
+def test_loss_and_gradients_do_not_depend_on_world_size(world_size: int, classes: int) -> None:
+    margin = Combined(30.0, 1.0, 0.3, 0.1)
+    loss, embedding_gradient, centers_gradient = _dense(classes, margin)
+    answers = run_ranks(_sharded, world_size, classes, margin, 1.0)
+    for rank_loss, _, _ in answers:
+        torch.testing.assert_close(rank_loss, loss, rtol=1e-12, atol=1e-12)
+    # DDP takes the mean over ranks; a rank's rows are in no other rank's mean.
+    rows = torch.cat([gradient for _, gradient, _ in answers]) / world_size
+    torch.testing.assert_close(rows, embedding_gradient, rtol=1e-11, atol=1e-13)
+    torch.testing.assert_close(torch.cat([c for _, _, c in answers]), centers_gradient, rtol=1e-11, atol=1e-13)
+
+
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_a_sampled_softmax_is_the_dense_one_over_the_drawn_classes(world_size: int) -> None:
+    margin = Combined(30.0)
+    kept = drawn_classes(_batch(200)[1], range(200), 0.2, 0, 0)
+    assert 30 <= int(kept.sum()) < 90
+    loss, embedding_gradient, centers_gradient = _dense(200, margin, kept)
+    answers = run_ranks(_sharded, world_size, 200, margin, 0.2)
+    torch.testing.assert_close(answers[0][0], loss, rtol=1e-12, atol=1e-12)
+    rows = torch.cat([gradient for _, gradient, _ in answers]) / world_size
+    torch.testing.assert_close(rows, embedding_gradient, rtol=1e-11, atol=1e-13)
+    torch.testing.assert_close(torch.cat([c for _, _, c in answers]), centers_gradient, rtol=1e-11, atol=1e-13)
+
+
+def test_a_draw_keeps_every_class_of_the_batch_and_the_asked_share_of_the_others() -> None:
+    labels = torch.arange(0, 10_000, 1000)
+    drawn = drawn_classes(labels, range(10_000), 0.1, seed=1, step=5)
+    assert drawn[labels].all()
+    assert abs(int(drawn.sum()) - 1009) < 5 * 30
+    assert not torch.equal(drawn, drawn_classes(labels, range(10_000), 0.1, seed=1, step=6))
+
+
+def test_initial_centers_differ_between_classes_and_do_not_depend_on_world_size() -> None:
+    whole = PartialFC(DIM, 1000).centers.detach()
+    assert len(whole.unique(dim=0)) == 1000
+    assert abs(float(whole.std()) - 0.01) < 1e-3
+    shards = run_ranks(_initial, 3, 1000)
+    assert torch.equal(torch.cat(shards), whole)
+
+
+def _initial(classes: int) -> Tensor:
+    return PartialFC(DIM, classes).centers.detach()
+
+
+def test_two_rounds_of_half_the_rows_accumulate_the_gradient_of_the_whole() -> None:
+    embeddings, labels = _batch(50)
+    whole, halves = (PartialFC(DIM, 50, sample_rate=0.3, dtype=torch.float64) for _ in range(2))
+    whole.draw(labels, 3)
+    whole(embeddings, labels).backward()
+    halves.draw(labels, 3)
+    for part in (slice(0, 15), slice(15, 30)):
+        (halves(embeddings[part], labels[part]) / 2).backward()
+    torch.testing.assert_close(halves.centers.grad, whole.centers.grad)
+
+
+def test_half_precision_embeddings_are_scored_in_the_centers_dtype() -> None:
+    embeddings, labels = _batch(9)
+    narrow = embeddings.bfloat16()
+    head = PartialFC(DIM, 9)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = head(narrow, labels)
+    assert torch.equal(loss, head(narrow.float(), labels))
+
+
+@pytest.mark.parametrize("label", [-1, 7])
+def test_a_label_that_no_rank_owns_is_refused(label: int) -> None:
+    with pytest.raises(DataError, match=rf"label {label}: must be in \[0, 7\)"):
+        PartialFC(DIM, 7)(torch.ones(2, DIM), torch.tensor([0, label]))
+
+
+def test_zero_embeddings_and_equal_centers_give_finite_gradients() -> None:
+    head = PartialFC(DIM, 3)
+    with torch.no_grad():
+        head.centers.copy_(torch.ones(3, DIM))
+    embeddings = torch.stack([torch.zeros(DIM), torch.ones(DIM)]).requires_grad_()
+    head(embeddings, torch.tensor([0, 1])).backward()
+    assert embeddings.grad is not None
+    assert embeddings.grad.isfinite().all()
+    assert head.centers.grad is not None
+    assert head.centers.grad.isfinite().all()
+
+
+@pytest.mark.parametrize("sample_rate", [0.0, 1.5, -0.1])
+def test_a_sample_rate_outside_of_0_to_1_is_refused(sample_rate: float) -> None:
+    with pytest.raises(ConfigError, match="sample_rate"):
+        PartialFC(DIM, 3, sample_rate=sample_rate)
