@@ -1,0 +1,84 @@
+"""The index of a .rec file: which record begins at which byte."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from arcdist.errors import DataError
+
+
+class RecordError(DataError):
+    """A .rec or .idx file that is missing, cut short, damaged, or does not belong to the other."""
+
+
+@dataclass(frozen=True, eq=False)
+class RecordIndex:
+    """Keys in ascending order and the byte at which each one's record begins: int64 ``[n]`` each, 16 bytes a record.
+
+    ``path`` is the .idx file, or None where the records were found by scanning.
+    """
+
+    keys: np.ndarray
+    offsets: np.ndarray
+    path: "Path | None" = None
+
+    def __len__(self) -> int:
+        """Return the number of records."""
+        return len(self.keys)
+
+    def position(self, key: int) -> "int | None":
+        """Return the position of a key, or None where no record has it."""
+        position = int(np.searchsorted(self.keys, key))
+        return position if position < len(self) and self.keys[position] == key else None
+
+    def file_order(self) -> np.ndarray:
+        """Return the positions in the order of the records in the file, int64 ``[n]``."""
+        return np.argsort(self.offsets, kind="stable")
+
+    def __str__(self) -> str:
+        """Return a few words for messages."""
+        source = f"index: {self.path}" if self.path else "no index: keys are positions in the file"
+        return f"{source}, {len(self)} records"
+
+
+def read_index(path: Path, rec_path: Path, rec_bytes: int) -> RecordIndex:
+    """Return the index that a text file of lines ``key<TAB>offset`` holds; about 8 million lines a second.
+
+    Raises:
+        RecordError: another kind of file, a key that is negative or there twice, an offset at which ``rec_path``, of
+            ``rec_bytes`` bytes, can have no record.
+    """
+    try:
+        table = np.empty((0, 2), np.int64)
+        if path.stat().st_size:
+            table = np.loadtxt(path, np.int64, comments=None, ndmin=2, encoding="ascii")
+        if table.shape[1] != 2:
+            raise ValueError(f"{table.shape[1]} columns")
+    except OSError as error:
+        raise RecordError(f"{path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise RecordError(f"{path}: is no index, whose lines are 'key<TAB>byte offset': {error}") from None
+    order = np.argsort(table[:, 0], kind="stable")
+    index = RecordIndex(table[order, 0], table[order, 1], path)
+    _check(index, rec_path, rec_bytes)
+    return index
+
+
+def _check(index: RecordIndex, rec_path: Path, rec_bytes: int) -> None:
+    if len(index) == 0 and rec_bytes:
+        raise RecordError(f"{index.path}: lists no record, but {rec_path} has {rec_bytes:_} bytes")
+    beyond = f"lie beyond the end of {rec_path.name} ({rec_bytes:_} bytes), which is cut short or another index's"
+    for wrong, what in (
+        (index.keys < 0, "have a negative key"),
+        (np.diff(index.keys, append=index.keys[-1:] + 1) == 0, "have the key of another one"),
+        (index.offsets < 0, "have a negative offset"),
+        (index.offsets > rec_bytes - 8, beyond),
+        (index.offsets % 4 != 0, "have an offset that is no multiple of 4; the index is another file's"),
+    ):
+        if wrong.any():
+            first = wrong.argmax()
+            raise RecordError(
+                f"{index.path}: {wrong.sum()} of {len(index)} records {what} (the first: key {index.keys[first]} at "
+                f"byte {index.offsets[first]:_}); without an index, {rec_path.name} is scanned"
+            )

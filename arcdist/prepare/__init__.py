@@ -1,0 +1,1 @@
+"""From pictures to training sets, and a look into what is there."""

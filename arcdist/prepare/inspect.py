@@ -1,0 +1,198 @@
+"""What is in a .rec or a .bin: counts, faults, and a sheet of its images."""
+
+import os
+from array import array
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from arcdist.data.datasets import RecordDataset, height_by_width
+from arcdist.data.decode import decode
+from arcdist.data.evalsets import PairSet, read_bin
+from arcdist.errors import DataError
+
+_CHUNK = 256
+_SAMPLED_IMAGES = 512
+_IMAGES_PER_IDENTITY = (0, 1, 2, 3, 5, 10, 20, 50, 100, 200, 500)
+_TILE_PX = 112
+_GAP_PX = 4
+_WHITE, _GREEN, _RED, _UNREADABLE = (255, 255, 255), (60, 160, 80), (200, 60, 60), (90, 0, 60)
+
+
+def inspect(path: "str | os.PathLike[str]", verify: bool = False, workers: int = 4) -> dict[str, Any]:
+    """Return what a .rec or .bin holds, ready for JSON.
+
+    Of a .rec: ``layout`` (what the reader took for what), ``records``, ``images``, ``classes``, ``identities`` (classes
+    that have an image), ``labels`` (smallest and largest), ``images_per_identity`` (with a histogram). Of a .bin:
+    ``pairs``, ``genuine``, ``impostor``, ``images``, ``distinct_images``. Of both: ``image_sizes``, of a few hundred
+    images.
+
+    Args:
+        path: the file.
+        verify: read every record and decode every image; then ``image_sizes`` counts all, and ``faults`` says for each
+            damaged one which record it is and what is wrong.
+        workers: threads that decode.
+
+    Raises:
+        DataError: a file that cannot be opened; without ``verify`` also a label that is no class.
+    """
+    path = Path(path)
+    if path.suffix == ".bin":
+        return _inspect_bin(path, read_bin(path), verify, workers)
+    if path.suffix != ".rec":
+        raise DataError(f"{path}: is neither a .rec nor a .bin")
+    dataset = RecordDataset(path)
+    try:
+        return _inspect_rec(dataset, verify, workers)
+    finally:
+        dataset.close()
+
+
+def contact_sheet(path: "str | os.PathLike[str]", count: int = 64) -> np.ndarray:
+    """Return a grid of about ``count`` images, RGB, uint8 ``[H, W, 3]``.
+
+    Of a .rec they are spread evenly over the file; of a .bin they are pairs, side by side, framed green where both
+    are the same person and red where not. An image that cannot be decoded is a dark tile.
+    """
+    path = Path(path)
+    if path.suffix == ".bin":
+        pairs = read_bin(path)
+        tiles = []
+        for pair in _spread(len(pairs.same), max(1, count // 2)):
+            frame = _GREEN if pairs.same[pair] else _RED
+            tiles.append(np.hstack([_tile(image, path.name, frame) for image in pairs.images[2 * pair : 2 * pair + 2]]))
+    else:
+        dataset = RecordDataset(path)
+        samples = _spread(len(dataset), max(1, count))
+        tiles = [_tile(dataset.read(sample)[1], dataset.name(sample), _WHITE) for sample in samples]
+        dataset.close()
+    height, width, _ = tiles[0].shape
+    columns = max(1, round((len(tiles) * height / width) ** 0.5))
+    tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % columns)
+    return np.vstack([np.hstack(tiles[row : row + columns]) for row in range(0, len(tiles), columns)])
+
+
+def _inspect_rec(dataset: RecordDataset, verify: bool, workers: int) -> dict[str, Any]:
+    if verify:
+        check = _check(dataset.read, dataset.name, range(len(dataset)), workers)
+        check.faults += _faults_of_other_records(dataset)
+        labels = np.array(check.labels, np.int64)
+    else:
+        labels = dataset.labels()
+        check = _check(dataset.read, dataset.name, _spread(len(dataset), _SAMPLED_IMAGES), workers)
+    counts = np.bincount(labels, minlength=dataset.num_classes)
+    present = counts[counts > 0]
+    summary: dict[str, Any] = {
+        "file": str(dataset.path),
+        "layout": dataset.layout,
+        "records": len(dataset.reader),
+        "images": len(dataset),
+        "classes": dataset.num_classes,
+        "identities": len(present),
+    }
+    if len(labels):
+        summary["labels"] = [int(labels.min()), int(labels.max())]
+        summary["images_per_identity"] = {
+            "min": int(present.min()),
+            "median": float(np.median(present)),
+            "mean": float(present.mean()),
+            "max": int(present.max()),
+            "histogram": _histogram(counts),
+        }
+    return summary | _sizes_and_faults(check, verify)
+
+
+def _inspect_bin(path: Path, pairs: PairSet, verify: bool, workers: int) -> dict[str, Any]:
+    def read(number: int) -> tuple[int, bytes]:
+        return number, pairs.images[number]
+
+    images = len(pairs.images)
+    samples = range(images) if verify else _spread(images, _SAMPLED_IMAGES)
+    check = _check(read, lambda number: f"{path.name} image {number}", samples, workers)
+    genuine = int(pairs.same.sum())
+    return {
+        "file": str(path),
+        "pairs": len(pairs.same),
+        "genuine": genuine,
+        "impostor": len(pairs.same) - genuine,
+        "images": images,
+        "distinct_images": len(set(pairs.images)),
+    } | _sizes_and_faults(check, verify)
+
+
+@dataclass
+class _Check:
+    labels: "array[int]" = field(default_factory=lambda: array("q"))
+    sizes: "Counter[tuple[int, int]]" = field(default_factory=Counter)
+    faults: list[str] = field(default_factory=list)
+
+
+def _check(
+    read: Callable[[int], tuple[int, bytes]], name: Callable[[int], str], samples: Sequence[int], workers: int
+) -> _Check:
+    """Return labels, sizes and faults of these images, each read and decoded."""
+
+    def chunk(start: int) -> _Check:
+        check = _Check()
+        for sample in samples[start : start + _CHUNK]:
+            try:
+                label, payload = read(sample)
+                check.labels.append(label)
+                height, width, _ = decode(payload, name(sample)).shape
+                check.sizes[height, width] += 1
+            except DataError as error:
+                check.faults.append(str(error))
+        return check
+
+    whole = _Check()
+    with ThreadPoolExecutor(workers) as pool:
+        for part in pool.map(chunk, range(0, len(samples), _CHUNK)):
+            whole.labels += part.labels
+            whole.sizes += part.sizes
+            whole.faults += part.faults
+    return whole
+
+
+def _faults_of_other_records(dataset: RecordDataset) -> list[str]:
+    """Return what is wrong with the records that are no images."""
+    faults = []
+    for key in np.setdiff1d(dataset.reader.sorted_keys(), dataset.keys, assume_unique=True):
+        try:
+            _ = dataset.reader[int(key)]
+        except DataError as error:
+            faults.append(str(error))
+    return faults
+
+
+def _sizes_and_faults(check: _Check, verify: bool) -> dict[str, Any]:
+    sizes = {height_by_width(size): number for size, number in check.sizes.most_common()}
+    return {"image_sizes": sizes, "faults": check.faults} if verify else {"image_sizes": sizes}
+
+
+def _histogram(counts: np.ndarray) -> dict[str, int]:
+    """Return how many identities have so many images, by ranges."""
+    numbers, _ = np.histogram(counts, [*_IMAGES_PER_IDENTITY, np.inf])
+    names = []
+    for low, high in zip(_IMAGES_PER_IDENTITY, [*_IMAGES_PER_IDENTITY[1:], None]):
+        names.append(f"{low}+" if high is None else str(low) if high == low + 1 else f"{low}-{high - 1}")
+    return {name: int(number) for name, number in zip(names, numbers) if number}
+
+
+def _spread(length: int, count: int) -> list[int]:
+    """Return at most ``count`` of ``length`` positions, evenly apart."""
+    return np.unique(np.linspace(0, length - 1, min(length, count)).astype(int)).tolist()
+
+
+def _tile(payload: bytes, name: str, frame: tuple[int, int, int]) -> np.ndarray:
+    """Return an image on a frame of that color."""
+    try:
+        image = cv2.resize(decode(payload, name), (_TILE_PX, _TILE_PX), interpolation=cv2.INTER_AREA)
+    except DataError:
+        image = np.full((_TILE_PX, _TILE_PX, 3), _UNREADABLE, np.uint8)
+    return cv2.copyMakeBorder(image, _GAP_PX, _GAP_PX, _GAP_PX, _GAP_PX, cv2.BORDER_CONSTANT, value=frame)

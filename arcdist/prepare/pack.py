@@ -1,0 +1,223 @@
+"""A folder of identities to a training set in insightface's layout."""
+
+import contextlib
+import os
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import cv2
+import numpy as np
+import simplejpeg
+from rich.console import Console
+from rich.progress import track
+
+from arcdist.data.datasets import MAX_CLASSES, height_by_width
+from arcdist.data.decode import decode
+from arcdist.data.recordio import RecordWriter
+from arcdist.errors import ConfigError, DataError
+
+
+@dataclass
+class PackConfig:
+    """What is packed, and how."""
+
+    images: str = field(metadata={"help": "folder with one folder of images an identity"})
+    output: str = field(metadata={"help": "the .rec to write; .idx, .lst and property are written beside it"})
+    image_size: int = field(default=112, metadata={"help": "height and width in pixels that every image has"})
+    resize: bool = field(
+        default=False, metadata={"help": "scale images of another size; faces should be aligned instead"}
+    )
+    quality: int = field(default=95, metadata={"help": "JPEG quality (1 to 100) of images that must be encoded again"})
+    workers: int = field(default=4, metadata={"help": "threads that read and encode"})
+    progress: bool = field(default=True, metadata={"help": "show a progress bar"})
+
+    def validate(self) -> None:
+        """Raise ``ConfigError`` for the first value that cannot be right."""
+        if Path(self.output).suffix != ".rec":
+            raise ConfigError(f"pack.output: {self.output!r}: must end in .rec")
+        if self.image_size < 1:
+            raise ConfigError(f"pack.image_size: {self.image_size}: must be at least 1")
+        if not 1 <= self.quality <= 100:
+            raise ConfigError(f"pack.quality: {self.quality}: must be 1 to 100")
+        if self.workers < 1:
+            raise ConfigError(f"pack.workers: {self.workers}: must be at least 1")
+
+
+@dataclass
+class Skipped:
+    """A file that is not in the set, and why."""
+
+    file: str
+    reason: str
+
+
+@dataclass
+class PackReport:
+    """What `pack` wrote; ``dataclasses.asdict`` gives JSON."""
+
+    output: str
+    identities: int
+    images: int
+    kept: int
+    """Images whose bytes were taken as they were."""
+    encoded: int
+    """Images of the right size that were not JPEG."""
+    resized: int
+    """Images that were scaled and encoded again."""
+    skipped: list[Skipped]
+    rec_bytes: int
+    seconds: float
+
+
+def pack(config: PackConfig) -> PackReport:
+    """Return what was written: ``OUT.rec``, ``.idx``, ``.lst`` and ``.property``, and ``property`` for a lone set.
+
+    The layout is that of insightface's ``face2rec2.py``: images with keys 1, 2, … and scalar labels, those of one
+    identity adjacent, identities in the order of their folders' names; then record 0, with label
+    ``[n + 1, n + 1 + classes]``; then for each identity a record ``[first key, one past its last]``. A line of the
+    ``.lst`` is ``key<TAB>label<TAB>path``. JPEG images of the right size are taken byte for byte.
+
+    Files that hold no readable image are skipped and reported, and so is an identity without any. Hidden files are
+    passed over.
+
+    Raises:
+        DataError: no identity, no readable image, an image of another size unless ``resize``, more than `MAX_CLASSES`
+            identities, or an output that cannot be written, in which case there is none.
+    """
+    config.validate()
+    began = time.monotonic()
+    root, output = Path(config.images), Path(config.output)
+    folders = _identity_folders(root)
+    spans: list[tuple[int, int]] = []
+    skipped: list[Skipped] = []
+    counts: Counter[str] = Counter()
+    key = 1
+    console = Console(stderr=True)
+    list_aside = output.with_name(f"{output.stem}.lst.{os.getpid()}.partial")
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            RecordWriter(output) as writer,
+            open(list_aside, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as label_list,
+            ThreadPoolExecutor(config.workers) as pool,
+        ):
+            for folder in track(folders, "packing", console=console, transient=True, disable=not config.progress):
+                first = key
+                files = _files(folder)
+                for file, image in zip(files, pool.map(lambda file: _load(file, config), files)):
+                    name = file.relative_to(root).as_posix()
+                    if isinstance(image, str):
+                        skipped.append(Skipped(name, image))
+                        continue
+                    payload, how = image
+                    writer.write(key, len(spans), payload)
+                    label_list.write(f"{key}\t{len(spans)}\t{name}\n")
+                    counts[how] += 1
+                    key += 1
+                if key > first:
+                    spans.append((first, key))
+            if not spans:
+                raise DataError(f"{root}: no readable image in {len(folders)} folders; {_examples(skipped)}")
+            _write_identities(writer, spans)
+        list_aside.replace(output.with_suffix(".lst"))
+        _write_property(output, f"{len(spans)},{config.image_size},{config.image_size}\n")
+    except OSError as error:
+        raise DataError(f"{output}: cannot be written: {error.strerror}") from None
+    finally:
+        with contextlib.suppress(OSError):
+            list_aside.unlink()
+    return PackReport(
+        output=str(output),
+        identities=len(spans),
+        images=key - 1,
+        kept=counts["kept"],
+        encoded=counts["encoded"],
+        resized=counts["resized"],
+        skipped=skipped,
+        rec_bytes=output.stat().st_size,
+        seconds=time.monotonic() - began,
+    )
+
+
+def _identity_folders(root: Path) -> list[Path]:
+    if not root.is_dir():
+        raise DataError(f"{root}: is no folder; give one that holds a folder of images for each identity")
+    entries = _files(root)
+    folders = [entry for entry in entries if entry.is_dir()]
+    if not folders:
+        raise DataError(f"{root}: holds no folder of an identity ({len(entries)} files)")
+    if len(folders) > MAX_CLASSES:
+        raise DataError(
+            f"{root}: {len(folders)} identities; the float32 labels of a .rec can tell at most {MAX_CLASSES} apart"
+        )
+    return folders
+
+
+def _files(folder: Path) -> list[Path]:
+    try:
+        return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
+    except OSError as error:
+        raise DataError(f"{folder}: cannot be read: {error.strerror}") from None
+
+
+def _load(file: Path, config: PackConfig) -> "tuple[bytes, str] | str":
+    """Return the JPEG of an image and which of the report's counts it belongs to, or why it is skipped."""
+    if file.is_dir():
+        return "a folder in an identity's folder"
+    if any(character in file.name for character in "\t\r\n"):
+        return "a tab or line break in the name, which a label list cannot hold"
+    try:
+        payload = file.read_bytes()
+        image = decode(payload, file.name)
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    except DataError as error:
+        return str(error).removeprefix(f"{file.name}: ")
+    size = (config.image_size, config.image_size)
+    how = "encoded"
+    if image.shape[:2] != size:
+        if not config.resize:
+            raise DataError(
+                f"{file}: the image is {height_by_width(image.shape[:2])} pixels, not {height_by_width(size)}; align "
+                "the faces first, or scale whole images with resize=true"
+            )
+        smaller = image.shape[0] > size[0] or image.shape[1] > size[1]
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
+        how = "resized"
+    elif _is_plain_jpeg(payload):
+        return payload, "kept"
+    return simplejpeg.encode_jpeg(np.ascontiguousarray(image), config.quality, "RGB", "420"), how
+
+
+def _is_plain_jpeg(payload: bytes) -> bool:
+    """Return whether these bytes are a JPEG that every reader decodes alike; of CMYK some give the inverse."""
+    return simplejpeg.is_jpeg(payload) and simplejpeg.decode_jpeg_header(payload)[2] not in ("CMYK", "YCCK")
+
+
+def _write_identities(writer: RecordWriter, spans: list[tuple[int, int]]) -> None:
+    """Write record 0 and the records of the identities.
+
+    Above 2**24 not every key is a float32. What record 0 says is then the nearest one below, so that other readers
+    lose an image or two of the last identity, and never take an identity record for an image.
+    """
+    end = spans[-1][1]
+    stated = np.float32(end)
+    if int(stated) > end:
+        stated = np.nextafter(stated, np.float32(0))
+    writer.write(0, np.array([stated, end + len(spans)], np.float32), b"")
+    for number, span in enumerate(spans):
+        writer.write(end + number, np.array(span, np.float32), b"")
+
+
+def _write_property(output: Path, text: str) -> None:
+    """Write the set's own file, and the folder's, which insightface looks for, unless other sets are there."""
+    output.with_suffix(".property").write_text(text, encoding="ascii")
+    if list(output.parent.glob("*.rec")) == [output]:
+        output.with_name("property").write_text(text, encoding="ascii")
+
+
+def _examples(skipped: list[Skipped]) -> str:
+    return f"{len(skipped)} files were skipped" + "".join(f"; {skip.file}: {skip.reason}" for skip in skipped[:3])
