@@ -4,12 +4,25 @@ Gradients are those of **one loss** that every rank computes alike from what was
 holds a part of the gradient, and the backward of a gathering sums the parts. Nothing here knows of any mean.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 from torch.distributed import ReduceOp
+
+from arcdist.errors import ArcdistError
+
+
+class PeerError(ArcdistError):
+    """Another rank stopped, and says why; this one only stops too."""
+
+
+def is_peer_failure(error: BaseException) -> bool:
+    """Return whether an error of a collective only tells that another rank is gone."""
+    signs = ("closed by peer", "reset by peer", "Connection refused", "Broken pipe", "remote process exited")
+    return isinstance(error, PeerError) or (isinstance(error, RuntimeError) and any(s in str(error) for s in signs))
 
 
 def is_distributed() -> bool:
@@ -146,6 +159,25 @@ def broadcast_object(value: Any) -> Any:
     box = [value]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def from_rank_0(function: Callable[[], Any]) -> Any:
+    """Return what ``function()`` returns on rank 0, the only one that calls it, on every rank.
+
+    Errors: what it raises is raised on rank 0; every other rank raises PeerError, so that all of them stop.
+    """
+    answer, error = None, None
+    if rank() == 0:
+        try:
+            answer = function()
+        except Exception as raised:
+            error = raised
+    answer, failed = broadcast_object((answer, error is not None))
+    if error is not None:
+        raise error
+    if failed:
+        raise PeerError("rank 0 stopped; it says why")
+    return answer
 
 
 def gather_objects(value: Any) -> list[Any]:

@@ -1,0 +1,95 @@
+"""SGD and AdamW, with weight decay where the field's recipes want it."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+
+from arcdist.errors import ConfigError
+from arcdist.optim.schedules import ScheduleConfig
+
+OPTIMIZERS = ("sgd", "adamw")
+
+
+@dataclass
+class OptimConfig:
+    """The optimizer of backbone and centers."""
+
+    name: str = field(default="sgd", metadata={"help": "sgd | adamw"})
+    lr: float = field(default=0.1, metadata={"help": "peak learning rate, for the global batch as it is"})
+    momentum: float = field(default=0.9, metadata={"help": "of sgd"})
+    nesterov: bool = field(default=False, metadata={"help": "of sgd"})
+    beta1: float = field(default=0.9, metadata={"help": "of adamw"})
+    beta2: float = field(default=0.999, metadata={"help": "of adamw"})
+    weight_decay: float = field(default=5e-4, metadata={"help": "of weights and centers"})
+    decay_all: bool = field(
+        default=False, metadata={"help": "decay biases, normalization and PReLU slopes too, as arcface_torch does"}
+    )
+    centers_lr: float = field(default=1.0, metadata={"help": "learning rate of the centers, as a multiple of lr"})
+    schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
+
+    def validate(self) -> None:
+        """Raise ConfigError where a value cannot be right."""
+        if self.name not in OPTIMIZERS:
+            raise ConfigError(f"optim.name: {self.name!r}: must be one of {', '.join(OPTIMIZERS)}")
+        if self.lr <= 0:
+            raise ConfigError(f"optim.lr: {self.lr}: must be above 0")
+        for name in ("momentum", "beta1", "beta2"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ConfigError(f"optim.{name}: {getattr(self, name)}: must be in [0, 1)")
+        if self.nesterov and self.momentum == 0:
+            raise ConfigError("optim.nesterov: true: needs optim.momentum above 0")
+        if self.weight_decay < 0:
+            raise ConfigError(f"optim.weight_decay: {self.weight_decay}: must not be negative")
+        if self.centers_lr <= 0:
+            raise ConfigError(f"optim.centers_lr: {self.centers_lr}: must be above 0")
+        self.schedule.validate()
+
+    def build(self, backbone: nn.Module, centers: nn.Parameter) -> torch.optim.Optimizer:
+        """Return the optimizer; its state is there before the first step, so every checkpoint has the same keys."""
+        self.validate()
+        groups = parameter_groups(backbone, centers, self)
+        if self.name == "sgd":
+            optimizer = torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov)
+        else:
+            optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=(self.beta1, self.beta2))
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                optimizer.state[parameter] = self._initial_state(parameter)
+        return optimizer
+
+    def _initial_state(self, parameter: nn.Parameter) -> dict[str, Any]:
+        if self.name == "adamw":
+            return {
+                "step": torch.zeros(()),
+                "exp_avg": torch.zeros_like(parameter),
+                "exp_avg_sq": torch.zeros_like(parameter),
+            }
+        return {"momentum_buffer": torch.zeros_like(parameter)} if self.momentum else {}
+
+
+def parameter_groups(backbone: nn.Module, centers: nn.Parameter, config: OptimConfig) -> list[dict[str, Any]]:
+    """Return three groups: decayed weights, what is not decayed (vectors and scalars), centers.
+
+    Each has ``lr_scale``, its learning rate as a multiple of ``config.lr``.
+    """
+    trained = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
+
+    def group(parameters: Iterable[nn.Parameter], weight_decay: float, lr_scale: float = 1.0) -> dict[str, Any]:
+        return {"params": list(parameters), "weight_decay": weight_decay, "lr_scale": lr_scale}
+
+    plain_decay = config.weight_decay if config.decay_all else 0.0
+    groups = [
+        group((p for p in trained if p.ndim > 1), config.weight_decay),
+        group((p for p in trained if p.ndim <= 1), plain_decay),
+        group([centers], config.weight_decay, config.centers_lr),
+    ]
+    return [one for one in groups if one["params"]]
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    """Set every group's learning rate for the next step."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr * group["lr_scale"]

@@ -1,0 +1,49 @@
+"""Packaging of arcdist; tool settings are in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "arcdist/__init__.py").read_text())[1]
+GROUPS = ["arcdist.configs", *(f"arcdist.configs.{path.name}" for path in (HERE / "configs").iterdir() if path.is_dir())]
+
+setup(
+    name="arcdist",
+    version=VERSION,
+    description="Training of face-recognition embeddings with ArcFace and its relatives, at any scale",
+    long_description=(HERE / "README.md").read_text() if (HERE / "README.md").exists() else "",
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10",
+    # configs/ stands at the top of the repository and inside the installed package.
+    packages=[*find_packages(include=["arcdist", "arcdist.*"]), *GROUPS],
+    package_dir={"arcdist.configs": "configs"},
+    package_data={group: ["*.yaml"] for group in GROUPS},
+    install_requires=[
+        "torch>=2.11,<2.14",
+        "numpy>=1.26",
+        "hydra-core>=1.3.2",
+        "omegaconf>=2.3",
+        "tensorboard>=2.15",
+        "simplejpeg>=1.8",
+        "opencv-python-headless>=4.8",
+        "safetensors>=0.4",
+        "matplotlib>=3.8",
+        "rich>=13",
+    ],
+    extras_require={
+        "dali": ["nvidia-dali-cuda130>=2.0"],
+        "test": [
+            "pytest>=8",
+            "pytest-timeout>=2.3",
+            "pytest-xdist>=3.6",
+            "hypothesis>=6.100",
+            "scikit-learn>=1.5",
+            "ruff==0.17.6",
+            "ty==0.0.107",
+        ],
+    },
+    entry_points={"console_scripts": ["arcdist=arcdist.cli.main:main"]},
+)

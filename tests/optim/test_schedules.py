@@ -1,0 +1,48 @@
+"""Schedules at the points that define them."""
+
+import pytest
+
+from arcdist.errors import ConfigError
+from arcdist.optim import ScheduleConfig
+
+
+def test_polynomial_falls_from_one_to_zero_by_its_power() -> None:
+    schedule = ScheduleConfig("polynomial", power=2).build(100, 10)
+    assert [schedule(0), schedule(50), schedule(100)] == [1, 0.25, 0]
+
+
+def test_cosine_ends_at_its_final_share() -> None:
+    schedule = ScheduleConfig("cosine", final=0.1).build(100, 10)
+    assert schedule(0) == 1
+    assert schedule(50) == pytest.approx(0.55)
+    assert schedule(100) == pytest.approx(0.1)
+
+
+def test_step_drops_at_its_milestones_in_epochs() -> None:
+    schedule = ScheduleConfig("step", milestones=[2, 3.5], gamma=0.1).build(100, 10)
+    assert [schedule(step) for step in (19, 20, 34, 35)] == pytest.approx([1, 0.1, 0.1, 0.01])
+
+
+def test_warmup_rises_straight_and_never_starts_at_zero() -> None:
+    schedule = ScheduleConfig("constant", warmup_epochs=0.4).build(100, 10)
+    assert [schedule(step) for step in range(5)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
+
+
+def test_warmup_in_steps_and_in_epochs_the_longer_counts() -> None:
+    assert ScheduleConfig("cosine", warmup_epochs=0.4, warmup_steps=7).build(100, 10).warmup_steps == 7
+
+
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        ({"name": "exponential"}, "name"),
+        ({"power": 0}, "power"),
+        ({"final": 2}, "final"),
+        ({"name": "step"}, "milestones"),
+        ({"milestones": [3, 2]}, "milestones"),
+        ({"warmup_steps": -1}, "warmup"),
+    ],
+)
+def test_a_value_that_cannot_be_right_is_refused_by_name(values: dict, key: str) -> None:
+    with pytest.raises(ConfigError, match=f"optim.schedule.{key}"):
+        ScheduleConfig(**values).validate()

@@ -1,0 +1,56 @@
+"""Joining the ranks, or saying why they cannot be."""
+
+import socket
+
+import pytest
+import torch
+
+from arcdist.errors import ConfigError
+from arcdist.runtime import collectives
+from arcdist.runtime.precision import choose_precision
+from arcdist.runtime.world import RuntimeConfig, WorldError, open_world
+
+
+def test_without_a_launcher_the_world_is_one_process_and_opens_no_port() -> None:
+    with open_world(RuntimeConfig(device="cpu")) as world:
+        assert (world.rank, world.size, world.device.type) == (0, 1, "cpu")
+        assert not collectives.is_distributed()
+
+
+def test_a_port_in_use_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        for key, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
+            monkeypatch.setenv(key, value)
+        with pytest.raises(WorldError, match=rf"{port}.*port"), open_world(RuntimeConfig(device="cpu", timeout_s=5)):
+            pass
+
+
+def test_a_missing_peer_is_said_after_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    for key, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(WorldError, match="are all ranks started"), open_world(RuntimeConfig(device="cpu", timeout_s=2)):
+        pass
+
+
+@pytest.mark.parametrize(("key", "value"), [("device", "tpu"), ("threads", -1), ("timeout_s", 0)])
+def test_a_value_that_cannot_be_right_is_refused_by_name(key: str, value: object) -> None:
+    with pytest.raises(ConfigError, match=f"runtime.{key}"):
+        RuntimeConfig(**{key: value}).validate()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_asking_for_a_gpu_where_there_is_none_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"runtime.device: 'cuda'"):
+        RuntimeConfig(device="cuda").validate()
+
+
+def test_auto_precision_is_one_that_can_be_computed_in() -> None:
+    assert choose_precision("auto", torch.device("cpu")) in ("fp32", "bf16")
+    with pytest.raises(ConfigError, match="int8"):
+        choose_precision("int8", torch.device("cpu"))
