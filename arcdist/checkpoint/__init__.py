@@ -1,0 +1,1 @@
+"""Checkpoints: when and where a run is saved, what is in it, and the weights of other projects."""

@@ -1,0 +1,57 @@
+"""The tensors of a run, by name, as views of the live ones: saving reads them, loading fills them in place.
+
+Centers and what an optimizer keeps for them are DTensors of global shape, so that a checkpoint may be loaded on
+another number of ranks than wrote it. Everything else is the same on every rank and is written once.
+"""
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.tensor import DTensor, Shard
+
+from arcdist.runtime import collectives
+
+
+def training_tensors(
+    backbone: nn.Module, centers: nn.Parameter, num_classes: int, optimizer: torch.optim.Optimizer
+) -> dict[str, Tensor]:
+    """Return every tensor that a run goes on from, under a name that does not depend on the number of ranks.
+
+    Names: ``backbone.KEY``, ``head.centers``, ``optimizer.PARAMETER.KEY``.
+
+    Args:
+        backbone: as the recipe names it, without a wrapper.
+        centers: this rank's rows ``[S, D]``.
+        num_classes: rows of all ranks.
+        optimizer: of both, with its state made.
+    """
+    mesh = _mesh(centers.device) if collectives.is_distributed() else None
+    tensors = {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
+    names = {parameter: f"backbone.{name}" for name, parameter in backbone.named_parameters()}
+    tensors["head.centers"] = _global_rows(centers.detach(), num_classes, mesh)
+    names[centers] = "head.centers"
+    for parameter, key, value in _optimizer_tensors(optimizer):
+        is_rows = parameter is centers and value.shape == centers.shape
+        tensors[f"optimizer.{names[parameter]}.{key}"] = _global_rows(value, num_classes, mesh) if is_rows else value
+    return tensors
+
+
+def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> Iterator[tuple[nn.Parameter, str, Tensor]]:
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            for key, value in sorted(optimizer.state[parameter].items()):
+                yield parameter, key, value
+
+
+def _mesh(device: torch.device) -> DeviceMesh:
+    return init_device_mesh(device.type, (collectives.world_size(),), mesh_dim_names=("classes",))
+
+
+def _global_rows(rows: Tensor, count: int, mesh: DeviceMesh | None) -> Tensor:
+    """Return this rank's rows as a part of the global ``[count, D]``, sharing their memory."""
+    if mesh is None:
+        return rows
+    shape = torch.Size((count, rows.shape[1]))
+    return DTensor.from_local(rows, mesh, [Shard(0)], run_check=False, shape=shape, stride=(rows.shape[1], 1))
