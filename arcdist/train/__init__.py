@@ -1,0 +1,1 @@
+"""A run: the parts assembled, one optimizer step, the loop."""

@@ -1,0 +1,112 @@
+"""The whole configuration of a run: the parts' own, in one tree."""
+
+from dataclasses import dataclass, field, fields, is_dataclass
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from arcdist.backbones import BackboneConfig
+from arcdist.checkpoint.manager import CheckpointConfig
+from arcdist.data.sources import DataConfig
+from arcdist.errors import ConfigError
+from arcdist.evaluate.sets import EvaluateConfig
+from arcdist.heads import PartialFCConfig
+from arcdist.margins import CombinedConfig
+from arcdist.optim import OptimConfig
+from arcdist.runtime.world import RuntimeConfig
+from arcdist.train.step import StepConfig
+
+
+@dataclass
+class LoopConfig(StepConfig):
+    """How long a run trains, at what resolution, and how often it tells of it."""
+
+    epochs: float = field(default=20.0, metadata={"help": "passes over the data"})
+    steps: int = field(default=0, metadata={"help": "optimizer steps, instead of epochs where it is not 0"})
+    image_sizes: list[int] = field(
+        default_factory=list,
+        metadata={"help": "sizes in pixels that a run goes through, small first; empty: the data's"},
+    )
+    image_sizes_until: list[float] = field(
+        default_factory=list, metadata={"help": "shares of the run at which each of image_sizes ends, the last being 1"}
+    )
+    log_every: int = field(default=20, metadata={"help": "steps between two lines of the log"})
+
+    def validate(self) -> None:
+        """Raise ConfigError where a value cannot be right."""
+        super().validate()
+        if self.epochs <= 0 and self.steps <= 0:
+            raise ConfigError(f"train.epochs: {self.epochs}: must be above 0 (or set train.steps)")
+        if self.steps < 0:
+            raise ConfigError(f"train.steps: {self.steps}: must be 0 (train.epochs counts) or more")
+        if self.log_every < 1:
+            raise ConfigError(f"train.log_every: {self.log_every}: must be at least 1")
+        until = list(self.image_sizes_until)
+        rises = all(0 < share <= 1 for share in until) and sorted(until) == until and until[-1:] in ([], [1])
+        if len(self.image_sizes) != len(until) or not rises:
+            raise ConfigError(
+                f"train.image_sizes_until: {until}: must rise to 1, one share for each of train.image_sizes "
+                f"({list(self.image_sizes)}); for instance [64, 112] until [0.6, 1]"
+            )
+        if any(size < 16 for size in self.image_sizes):
+            raise ConfigError(f"train.image_sizes: {list(self.image_sizes)}: must be at least 16 each")
+
+    def total_steps(self, images: int) -> int:
+        """Return the optimizer steps of a run over a data set of ``images``."""
+        return self.steps or max(1, int(self.epochs * images / self.global_batch_size))
+
+    def image_size_at(self, step: int, total_steps: int, full: int) -> int:
+        """Return the height and width in pixels of a step's images; ``full`` where none are configured."""
+        for size, until in zip(self.image_sizes, self.image_sizes_until):
+            if step < until * total_steps:
+                return size
+        return full
+
+
+@dataclass
+class TrainConfig:
+    """A run."""
+
+    name: str = field(default="run", metadata={"help": "what the run is called"})
+    folder: str = field(default="runs/${name}", metadata={"help": "where everything that it writes goes"})
+    seed: int = field(default=0, metadata={"help": "of the order, the augmentation, the weights and the draws"})
+    resume: str = field(
+        default="auto", metadata={"help": "auto (the newest checkpoint in folder) | never | a checkpoint's folder"}
+    )
+    data: DataConfig = field(default_factory=DataConfig)
+    backbone: BackboneConfig = field(default_factory=BackboneConfig)
+    margin: CombinedConfig = field(default_factory=CombinedConfig)
+    head: PartialFCConfig = field(default_factory=PartialFCConfig)
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    train: LoopConfig = field(default_factory=LoopConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+    def validate(self) -> None:
+        """Raise ConfigError for the first value that cannot be right, before any process group starts."""
+        if not self.name:
+            raise ConfigError("name: is empty; a run's name names its folder")
+        for part in fields(self):
+            value: Any = getattr(self, part.name)
+            if is_dataclass(value):
+                value.validate()  # ty: ignore[unresolved-attribute]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the configuration as plain values, references resolved."""
+        plain = OmegaConf.to_container(OmegaConf.structured(self), resolve=True)
+        assert isinstance(plain, dict)
+        return {str(key): value for key, value in plain.items()}
+
+
+def differences(before: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Return what two configurations say differently: by key, the old value and the new one."""
+    old, new = _flat(before), _flat(now)
+    return {key: (old.get(key), new.get(key)) for key in sorted(old | new) if old.get(key) != new.get(key)}
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

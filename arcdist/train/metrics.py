@@ -1,0 +1,144 @@
+"""What a run tells while it trains: a progress bar, TensorBoard, and a line of JSON for every record."""
+
+import json
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from torch import Tensor
+from torch.utils.tensorboard import SummaryWriter
+
+from arcdist.data.decode import decode
+
+_log = logging.getLogger("arcdist")
+
+
+class Metrics:
+    """Rank 0's records of a run. The losses are read from the device once in ``every`` steps.
+
+    Args:
+        folder: of the run; ``metrics.jsonl`` and ``tensorboard/`` are made in it.
+        every: steps between two records.
+        total_steps: of the whole run.
+        first_step: steps that were done before this process began.
+        global_batch_size: images of a step.
+        quiet: true on every other rank, which records nothing.
+    """
+
+    def __init__(
+        self, folder: Path, every: int, total_steps: int, first_step: int, global_batch_size: int, quiet: bool
+    ) -> None:
+        self.every, self.total_steps, self.first_step = every, total_steps, first_step
+        self.global_batch_size, self.quiet = global_batch_size, quiet
+        self.path = folder / "metrics.jsonl"
+        self.train_s = self.wait_s = 0.0
+        self._losses: list[Tensor] = []
+        self._mark = time.monotonic()
+        self._recorded_step, self._recorded_s, self._recorded_wait_s = first_step, 0.0, 0.0
+        self._board = None if quiet else SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
+        self._bar = _progress_bar() if not quiet and sys.stderr.isatty() else None
+        if not quiet:
+            _keep_records_until(self.path, first_step)
+        if self._bar:
+            self._task = self._bar.add_task("train", total=total_steps, completed=first_step, note="")
+            self._bar.start()
+
+    @property
+    def images_per_s(self) -> float:
+        """Images a second of all ranks since this process began, evaluation and checkpoints apart."""
+        return (self._recorded_step - self.first_step) * self.global_batch_size / max(self.train_s, 1e-9)
+
+    def waited_for_data(self, seconds: float) -> None:
+        """Note how long a step waited for its batch."""
+        self.wait_s += seconds
+
+    def record(self, step: int, loss: Tensor, learning_rate: float) -> None:
+        """Take note of step ``step`` (counted from 1), whose loss may still be computing."""
+        self._losses.append(loss)
+        if self._bar:
+            self._bar.update(self._task, completed=step)
+        if step % self.every == 0 or step == self.total_steps:
+            self._write_losses(step, learning_rate)
+
+    def _write_losses(self, step: int, learning_rate: float) -> None:
+        losses = [float(loss) for loss in self._losses]  # waits for the device, once in `every` steps
+        self._losses.clear()
+        self.pause()
+        seconds, self._recorded_s = self.train_s - self._recorded_s, self.train_s
+        waited, self._recorded_wait_s = self.wait_s - self._recorded_wait_s, self.wait_s
+        steps, self._recorded_step = step - self._recorded_step, step
+        rate = steps * self.global_batch_size / max(seconds, 1e-9)
+        loss = sum(losses) / len(losses)
+        stall = waited / max(seconds, 1e-9)
+        self.write(step, {"loss": loss, "learning_rate": learning_rate, "images_per_s": rate, "data_wait_share": stall})
+        if self._bar:
+            self._bar.update(self._task, note=f"loss {loss:.3f}  {rate:,.0f} images/s")
+        elif not self.quiet:
+            left = _clock((self.total_steps - step) * self.global_batch_size / max(self.images_per_s, 1e-9))
+            told = f"loss {loss:.3f}  lr {learning_rate:.4f}  {rate:,.0f} images/s  {left} left"
+            _log.info("step %d/%d  %s", step, self.total_steps, told)
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        """Record values of a step in the file and on TensorBoard."""
+        if self._board is None:
+            return
+        with self.path.open("a") as file:
+            file.write(json.dumps({"step": step, **values}) + "\n")
+        for name, value in values.items():
+            self._board.add_scalar(name if "/" in name else f"train/{name}", value, step)
+
+    def show_picture(self, name: str, path: Path, step: int) -> None:
+        """Put a PNG on TensorBoard."""
+        if self._board is not None:
+            self._board.add_image(name, decode(path.read_bytes(), path.name), step, dataformats="HWC")
+
+    def pause(self) -> None:
+        """Stop the clock of training and start it again at once; what came before counts as training."""
+        now = time.monotonic()
+        self.train_s += now - self._mark
+        self._mark = now
+
+    def resume(self) -> None:
+        """Start the clock of training; what came since ``pause`` does not count."""
+        self._mark = time.monotonic()
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return every record of the run, those before a restart included."""
+        return [json.loads(line) for line in self.path.read_text().splitlines()] if self.path.exists() else []
+
+    def close(self) -> None:
+        """Write out what is buffered, and take the progress bar down."""
+        if self._bar:
+            self._bar.stop()
+        if self._board is not None:
+            self._board.close()
+
+
+def _keep_records_until(path: Path, step: int) -> None:
+    """Drop the records of steps that will be done again."""
+    if path.exists():
+        lines = [line for line in path.read_text().splitlines() if step > 0 and json.loads(line)["step"] <= step]
+        path.write_text("".join(f"{line}\n" for line in lines))
+
+
+def _progress_bar() -> Progress:
+    return Progress(
+        TextColumn("training"),
+        BarColumn(bar_width=None),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[note]}"),
+        TextColumn("·"),
+        TimeRemainingColumn(compact=True),
+        TextColumn("left"),
+        console=Console(stderr=True),
+    )
+
+
+def _clock(seconds: float) -> str:
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

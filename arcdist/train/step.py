@@ -1,0 +1,161 @@
+"""One optimizer step; the conventions about gradients meet here.
+
+The loss is the mean over the global batch. The head computes it alike on every rank and scales what goes back to the
+backbone by the number of ranks; DDP's mean over ranks then is the gradient of that loss. The centers' gradient is
+exact on the rank that holds them and is never averaged.
+
+The rows of a global batch fall into micro-batches in order, and each rank runs its own ones after another. What is
+taken over a micro-batch (BatchNorm's statistics, the random numbers of dropout) does not depend on the number of ranks.
+"""
+
+import contextlib
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from arcdist.data.torch_loader import Batch
+from arcdist.errors import ConfigError
+from arcdist.heads import PartialFC
+from arcdist.optim import Schedule
+from arcdist.optim.optimizers import set_learning_rate
+from arcdist.runtime import seeds
+from arcdist.runtime.precision import PRECISIONS, autocast, choose_precision, gradient_scaler
+from arcdist.runtime.world import World
+from arcdist.train.running_statistics import RunningStatistics
+
+
+@dataclass
+class StepConfig:
+    """One optimizer step."""
+
+    global_batch_size: int = field(default=512, metadata={"help": "rows of one optimizer step, over all ranks"})
+    micro_batch_size: int = field(
+        default=0,
+        metadata={"help": "rows of one forward pass and of BatchNorm's statistics; 0: a rank's share in one pass"},
+    )
+    precision: str = field(default="auto", metadata={"help": "auto | fp32 | bf16 | fp16, of the backbone"})
+    clip_norm: float = field(default=0.0, metadata={"help": "largest norm of the backbone's gradient; 0: no limit"})
+
+    def validate(self) -> None:
+        """Raise ConfigError where a value cannot be right, whatever the number of ranks."""
+        if self.global_batch_size < 1:
+            raise ConfigError(f"train.global_batch_size: {self.global_batch_size}: must be at least 1")
+        if self.micro_batch_size < 0 or (self.micro_batch_size and self.global_batch_size % self.micro_batch_size):
+            raise ConfigError(
+                f"train.micro_batch_size: {self.micro_batch_size}: must divide train.global_batch_size "
+                f"({self.global_batch_size})"
+            )
+        if self.precision not in PRECISIONS:
+            raise ConfigError(f"train.precision: {self.precision!r}: must be one of {', '.join(PRECISIONS)}")
+        if self.clip_norm < 0:
+            raise ConfigError(f"train.clip_norm: {self.clip_norm}: must not be negative")
+
+    def micro_batch(self, world_size: int) -> int:
+        """Return the rows of one forward pass on ``world_size`` ranks.
+
+        Errors: ConfigError when the ranks cannot share the global batch; it names world sizes that can.
+        """
+        micro = self.micro_batch_size or max(1, self.global_batch_size // world_size)
+        if self.global_batch_size % (micro * world_size):
+            unit = self.micro_batch_size or 1
+            fitting = [size for size in range(1, 65) if self.global_batch_size % (unit * size) == 0]
+            raise ConfigError(
+                f"train.global_batch_size: {self.global_batch_size} rows cannot be shared out over {world_size} ranks"
+                + (f" in micro-batches of {unit}" if self.micro_batch_size else "")
+                + f"; numbers of ranks that can: {', '.join(map(str, fitting))}"
+            )
+        return micro
+
+
+class Step:
+    """The optimizer step: ``loss = step(batch)``; ``step.count`` steps are done."""
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        head: PartialFC,
+        optimizer: torch.optim.Optimizer,
+        schedule: Schedule,
+        lr: float,
+        seed: int,
+        config: StepConfig,
+        world: World,
+    ) -> None:
+        self.backbone, self.head, self.optimizer = backbone, head, optimizer
+        self.schedule, self.lr, self.seed, self.config, self.world = schedule, lr, seed, config, world
+        self.count = 0
+        self.micro_batch = config.micro_batch(world.size)
+        self.precision = choose_precision(config.precision, world.device)
+        self.scaler = gradient_scaler(self.precision, world.device)
+        self.statistics = RunningStatistics(backbone)
+        self.parallel = self._data_parallel() if world.size > 1 else backbone
+
+    def _data_parallel(self) -> DistributedDataParallel:
+        return DistributedDataParallel(
+            self.backbone,
+            device_ids=[self.world.device] if self.world.device.type == "cuda" else None,
+            broadcast_buffers=False,
+            gradient_as_bucket_view=True,
+        )
+
+    def warm_up(self, image_size: int) -> None:
+        """Run one backward pass on a blank micro-batch and undo it, so that DDP has ordered its gradients.
+
+        DDP orders them after its first backward pass, and from three ranks on the order decides the rounding: a
+        run that was resumed would differ in the last bits from one that was not.
+        """
+        if self.world.size == 1:
+            return
+        buffers = [buffer.clone() for buffer in self.backbone.buffers()]
+        images = torch.zeros(self.micro_batch, 3, image_size, image_size, device=self.world.device)
+        with autocast(self.precision, self.world.device):
+            embeddings = self.parallel(images.contiguous(memory_format=torch.channels_last))
+        (0 * embeddings.float().sum()).backward()
+        self.optimizer.zero_grad(set_to_none=True)
+        for buffer, before in zip(self.backbone.buffers(), buffers):
+            buffer.copy_(before)
+
+    @property
+    def learning_rate(self) -> float:
+        """The learning rate of the next step."""
+        return self.lr * self.schedule(self.count)
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """Do one step and return its loss, a scalar on the device: reading it makes the host wait.
+
+        Args:
+            batch: this rank's rows of the global batch, on the device.
+        """
+        set_learning_rate(self.optimizer, self.learning_rate)
+        self.head.draw(batch.labels, self.count)
+        rounds = len(batch.labels) // self.micro_batch
+        loss = torch.zeros((), device=self.world.device)
+        for index in range(rounds):
+            rows = slice(index * self.micro_batch, (index + 1) * self.micro_batch)
+            loss += self._round(index, rounds, batch.images[rows], batch.labels[rows])
+        self.statistics.end_step()
+        self._update()
+        self.count += 1
+        return loss
+
+    def _round(self, index: int, rounds: int, images: Tensor, labels: Tensor) -> Tensor:
+        """Add one micro-batch's gradients and return its part of the loss; the last one starts the all-reduce."""
+        torch.manual_seed(seeds.mix(self.seed, self.count, self.world.rank * rounds + index))
+        self.statistics.begin_round(index)
+        wait = index + 1 < rounds and isinstance(self.parallel, DistributedDataParallel)
+        with self.parallel.no_sync() if wait else contextlib.nullcontext():
+            with autocast(self.precision, self.world.device):
+                embeddings = self.parallel(images)
+            loss = self.head(embeddings, labels) / rounds
+            self.scaler.scale(loss).backward()
+        return loss.detach()
+
+    def _update(self) -> None:
+        if self.config.clip_norm:
+            self.scaler.unscale_(self.optimizer)
+            nn.utils.clip_grad_norm_(self.backbone.parameters(), self.config.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)

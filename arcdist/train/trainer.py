@@ -1,0 +1,260 @@
+"""A run: build the parts, restore them, loop, finish."""
+
+import logging
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor
+
+import arcdist
+from arcdist.checkpoint.manager import WEIGHTS, CheckpointError, CheckpointManager, load, read_marker
+from arcdist.checkpoint.state import training_tensors
+from arcdist.data.augment import Augment
+from arcdist.data.order import Order
+from arcdist.data.torch_loader import Batch, TorchLoader
+from arcdist.errors import ConfigError
+from arcdist.evaluate.sets import Scored, read_sets, score_sets
+from arcdist.runtime import collectives, seeds
+from arcdist.runtime.world import World
+from arcdist.train import summary
+from arcdist.train.config import TrainConfig, differences
+from arcdist.train.metrics import Metrics
+from arcdist.train.step import Step
+
+_log = logging.getLogger("arcdist")
+_MUST_STAY = ("backbone.name", "backbone.embedding_dim", "optim.name", "data.image_size")
+
+
+class Trainer:
+    """One run on this rank.
+
+    Args:
+        config: of the run, checked.
+        world: this process's place.
+
+    Errors: ArcdistError for what the configuration or the data cannot be, on every rank.
+    """
+
+    def __init__(self, config: TrainConfig, world: World) -> None:
+        self.config, self.world = config, world
+        self.folder = Path(config.folder)
+        collectives.from_rank_0(self._prepare)
+        self.dataset = config.data.open()
+        self.sets = read_sets(list(config.evaluate.sets))
+        if self.dataset.num_classes < world.size:
+            raise ConfigError(
+                f"{self.dataset.num_classes} classes cannot be shared out over {world.size} ranks: one would hold "
+                f"none; start at most {self.dataset.num_classes} ranks (torchrun --nproc_per_node)"
+            )
+        self.total_steps = config.train.total_steps(len(self.dataset))
+        self.step = self._build_step()
+        self.checkpoints = CheckpointManager(self.folder / "checkpoints", config.checkpoint)
+        self._restore()
+        self.metrics = Metrics(
+            self.folder,
+            config.train.log_every,
+            self.total_steps,
+            self.step.count,
+            config.train.global_batch_size,
+            quiet=not world.is_first,
+        )
+        self.scores: dict[str, Scored] = {}
+
+    def _prepare(self) -> None:
+        """Do what one rank does for all: the folder, the rendered data, a first look at what is read later."""
+        try:
+            (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+            OmegaConf.save(OmegaConf.create(self.config.as_dict()), self.folder / "config.yaml")
+        except OSError as error:
+            raise ConfigError(f"folder: {self.folder}: cannot be written: {error.strerror}") from error
+        self.config.data.render()
+        _log.info(self.config.data.open().layout)
+        read_sets(list(self.config.evaluate.sets))
+
+    def _build_step(self) -> Step:
+        config, device = self.config, self.world.device
+        torch.manual_seed(seeds.mix(config.seed, 0))
+        backbone = config.backbone.build().to(device)
+        backbone = backbone.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]
+        head = config.head.build(
+            config.backbone.embedding_dim, self.dataset.num_classes, config.margin.build(), config.seed, device
+        )
+        return Step(
+            backbone,
+            head,
+            config.optim.build(backbone, head.centers),
+            config.optim.schedule.build(self.total_steps, len(self.dataset) / config.train.global_batch_size),
+            config.optim.lr,
+            config.seed,
+            config.train,
+            self.world,
+        )
+
+    def run(self) -> dict[str, Any]:
+        """Train to the end and return the summary, which ``summary.json`` also holds (empty but on rank 0)."""
+        self.step.warm_up(self._image_size(self.step.count))
+        if self.config.evaluate.at_start and self.step.count == 0:
+            self._evaluate()
+        self.metrics.resume()
+        for batch in self._batches():
+            learning_rate = self.step.learning_rate
+            loss = self.step(batch)
+            self.metrics.record(self.step.count, loss, learning_rate)
+            last = self.step.count == self.total_steps
+            if self._due(self.config.evaluate.every) and not last:
+                self._evaluate()
+            if self._due(self.config.checkpoint.every) or last:
+                self._save()
+        return self._finish()
+
+    def _due(self, every: int) -> bool:
+        return every > 0 and self.step.count % every == 0
+
+    def _image_size(self, step: int) -> int:
+        return self.config.train.image_size_at(step, self.total_steps, self.config.data.image_size)
+
+    def _batches(self) -> Iterator[Batch]:
+        """Yield the batches that are left, on the device."""
+        config = self.config
+        loader = TorchLoader(
+            self.dataset,
+            Order(len(self.dataset), config.seed),
+            Augment(config.data.augment, config.seed),
+            config.train.global_batch_size,
+            self.world.rank,
+            self.world.size,
+            self.dataset.image_size,
+            config.data.loader,
+            pin_memory=self.world.device.type == "cuda",
+            size_at=self._image_size,
+        )
+        batches = loader.batches(self.step.count, self.total_steps)
+        while True:
+            start = time.monotonic()
+            batch = next(batches, None)
+            self.metrics.waited_for_data(time.monotonic() - start)
+            if batch is None:
+                return
+            yield batch.to(self.world.device)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        step = self.step
+        return training_tensors(step.backbone, step.head.centers, step.head.num_classes, step.optimizer)
+
+    def _restore(self) -> None:
+        """Go on from a checkpoint, if there is one and the configuration wants it."""
+        resume = self.config.resume
+        found = self.checkpoints.newest() if resume in ("auto", "never") else Path(resume)
+        if found is None:
+            return
+        if resume == "never":
+            raise ConfigError(
+                f"resume: 'never', but {self.folder} holds a run; resume=auto goes on with it, another name= or "
+                "folder= starts a new one"
+            )
+        marker = read_marker(found)
+        self._check_same_model(found, marker)
+        load(found, self._tensors())
+        self.step.count = marker["step"]
+        self.step.scaler.load_state_dict(marker["scaler"])
+        if self.world.is_first:
+            _log.info("resumed from %s, step %d of %d", found, self.step.count, self.total_steps)
+
+    def _check_same_model(self, folder: Path, marker: dict[str, Any]) -> None:
+        """Refuse a checkpoint of another model; tell of every other difference."""
+        changed = differences(marker["config"], self.config.as_dict())
+        if marker["num_classes"] != self.dataset.num_classes:
+            changed["num_classes"] = (marker["num_classes"], self.dataset.num_classes)
+        for key, (old, new) in changed.items():
+            if key in (*_MUST_STAY, "num_classes"):
+                raise CheckpointError(
+                    f"{folder}: was made with {key}={old}, not {new}; go on with the same, or start another run (name=…)"
+                )
+            if self.world.is_first and key not in ("resume", "folder", "name"):
+                _log.info("resuming with %s=%s, which was %s", key, new, old)
+
+    def _save(self) -> None:
+        self.metrics.pause()
+        step = self.step
+        step.statistics.average_over_ranks()
+        about = {
+            "arcdist": arcdist.__version__,
+            "backbone": self.config.backbone.name,
+            "embedding_dim": self.config.backbone.embedding_dim,
+            "num_classes": step.head.num_classes,
+            "world_size": self.world.size,
+            "scaler": step.scaler.state_dict(),
+            "config": self.config.as_dict(),
+        }
+        self.checkpoints.save(step.count, self._tensors(), step.backbone.state_dict(), about)
+        self.metrics.resume()
+
+    def _evaluate(self) -> None:
+        """Score every set on all ranks; training's clock stands still."""
+        if not self.sets:
+            return
+        self.metrics.pause()
+        self.step.statistics.average_over_ranks()
+        self.scores = score_sets(
+            self.step.backbone,
+            self.sets,
+            self.config.evaluate,
+            device=self.world.device,
+            image_size=self.config.data.image_size,
+            precision=self.step.precision,
+        )
+        for name, (result, _) in self.scores.items():
+            values = {f"{name}/accuracy": result.accuracy, f"{name}/std": result.std, f"{name}/eer": result.eer}
+            self.metrics.write(self.step.count, values)
+            told = f"accuracy {100 * result.accuracy:.2f} ± {100 * result.std:.2f} %"
+            if self.world.is_first:
+                _log.info("step %d/%d  %s: %s", self.step.count, self.total_steps, name, told)
+        self.metrics.resume()
+
+    def _finish(self) -> dict[str, Any]:
+        self._evaluate()
+        if not self.world.is_first:
+            return {}
+        about = self._summary() | summary.machine() | summary.reached(self.scores, self.metrics.history())
+        self._keep_weights()
+        summary.leave(self.folder, about, self.scores, self.metrics)
+        self.metrics.close()
+        return about
+
+    def _summary(self) -> dict[str, Any]:
+        losses = [record["loss"] for record in self.metrics.history() if "loss" in record]
+        return {
+            "name": self.config.name,
+            "folder": str(self.folder),
+            "seed": self.config.seed,
+            "steps": self.step.count,
+            "images_seen": self.step.count * self.config.train.global_batch_size,
+            "images": len(self.dataset),
+            "num_classes": self.dataset.num_classes,
+            "loss": losses[-1] if losses else None,
+            "images_per_s": round(self.metrics.images_per_s, 2),
+            "seconds": round(self.metrics.train_s, 2),
+            "data_wait_s": round(self.metrics.wait_s, 2),
+            "world_size": self.world.size,
+            "device": str(self.world.device),
+            "precision": self.step.precision,
+            "backbone": self.config.backbone.name,
+            "parameters": sum(parameter.numel() for parameter in self.step.backbone.parameters()),
+        }
+
+    def _keep_weights(self) -> None:
+        """Leave the last checkpoint's ``model.safetensors`` in the run's folder."""
+        newest = self.checkpoints.folder / f"step-{self.step.count:09d}" / WEIGHTS
+        if newest.exists():
+            (self.folder / WEIGHTS).unlink(missing_ok=True)
+            os.link(newest, self.folder / WEIGHTS)
+
+
+def train(config: TrainConfig, world: World) -> dict[str, Any]:
+    """Do a whole run and return its summary (empty but on rank 0)."""
+    return Trainer(config, world).run()
