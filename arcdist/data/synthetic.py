@@ -1,0 +1,168 @@
+"""Rendered identities: any number of drawn people, any number of images of each, from a seed and without a download.
+
+A person is a function of (seed, identity), a shot of (seed, identity, image): the same bytes in whichever process and
+order they are asked for. What differs between two images of a person moves the pixels more than what differs between
+two people, so neither pixels nor colors give an identity away; its shapes do.
+"""
+
+import contextlib
+import multiprocessing
+import os
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+from functools import lru_cache
+from itertools import repeat
+from pathlib import Path
+
+import cv2
+import numpy as np
+import simplejpeg
+from rich.console import Console
+from rich.progress import track
+
+from arcdist.data.evalsets import write_bin
+from arcdist.data.face_drawing import SPARE_DRAWS, draw_face
+from arcdist.data.face_traits import Person, Shot, trait_count, traits
+from arcdist.data.recordio import RecordWriter
+from arcdist.errors import ConfigError
+from arcdist.runtime.seeds import mix, uniform
+
+_FOLDS = 10
+_MAX_KEY = 1 << 24  # record 0 states keys as float32
+
+
+@dataclass
+class SyntheticConfig:
+    """Which people are drawn, and how often."""
+
+    identities: int = field(default=1000, metadata={"help": "number of people in the training set"})
+    images_per_identity: int = field(default=20, metadata={"help": "images of each"})
+    seed: int = field(default=0, metadata={"help": "another seed is another set of people"})
+    first_identity: int = field(default=0, metadata={"help": "number of the first person; two sets may share a seed"})
+    image_size: int = field(default=112, metadata={"help": "height and width in pixels"})
+
+    def validate(self) -> None:
+        """Raise ConfigError where a value cannot be right."""
+        for key, low in (("identities", 1), ("images_per_identity", 1), ("first_identity", 0)):
+            if getattr(self, key) < low:
+                raise ConfigError(f"synthetic.{key}: {getattr(self, key)}: must be at least {low}")
+        if not 16 <= self.image_size <= 224:
+            raise ConfigError(f"synthetic.image_size: {self.image_size}: must be from 16 to 224")
+        keys = self.identities * (self.images_per_identity + 1) + 1
+        if keys > _MAX_KEY:
+            raise ConfigError(
+                f"synthetic.images_per_identity: {self.images_per_identity}: {self.identities} identities then take "
+                f"{keys} records; a .rec whose record 0 is exact has at most {_MAX_KEY}"
+            )
+
+
+def render(config: SyntheticConfig, identity: int, image: int) -> np.ndarray:
+    """Return an image of a person, uint8 RGB ``[image_size, image_size, 3]``.
+
+    Args:
+        config: has the seed and the size.
+        identity: counts from ``config.first_identity``; neither it nor ``image`` has an upper bound.
+        image: number among the images of this identity.
+    """
+    return _draw(config, identity, image)[0]
+
+
+def encode(config: SyntheticConfig, identity: int, image: int) -> bytes:
+    """Return ``render``'s image as a JPEG, of a quality that is the shot's."""
+    pixels, quality = _draw(config, identity, image)
+    return simplejpeg.encode_jpeg(pixels, quality, "RGB", "420")
+
+
+def write_record(config: SyntheticConfig, path: "str | os.PathLike[str]", workers: "int | None" = None) -> None:
+    """Write the training set in insightface's layout: .rec, .idx, and their ``property`` beside them.
+
+    Args:
+        config: says what is drawn.
+        path: of the .rec.
+        workers: processes that draw; one a core unless given, and 1 draws in this one. The files do not depend on it.
+
+    Raises:
+        ConfigError: see ``SyntheticConfig.validate``.
+        RecordError: a folder that cannot be written.
+    """
+    config.validate()
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    classes, each = config.identities, config.images_per_identity
+    images = ((identity, image) for identity in range(classes) for image in range(each))
+    with RecordWriter(path) as writer:
+        for number, payload in enumerate(_encode_all(config, images, classes * each, workers)):
+            writer.write(number + 1, number // each, payload)
+        end = classes * each + 1
+        writer.write(0, [end, end + classes], b"")
+        for label in range(classes):
+            writer.write(end + label, [1 + label * each, 1 + (label + 1) * each], b"")
+        text = f"{classes},{config.image_size},{config.image_size}\n"
+        path.with_suffix(".property").write_text(text, encoding="ascii")
+        if set(path.parent.glob("*.rec")) <= {path}:  # the folder's own, which insightface looks for
+            path.with_name("property").write_text(text, encoding="ascii")
+
+
+def write_pairs(
+    config: SyntheticConfig, path: "str | os.PathLike[str]", pairs: int, workers: "int | None" = None
+) -> None:
+    """Write a verification ``.bin`` of the people who come after ``config``'s, so none is in its training set.
+
+    Ten folds, each half genuine pairs, then half impostor pairs. No person is in two folds, no image in two pairs.
+
+    Args:
+        config: of the training set.
+        path: of the .bin.
+        pairs: a multiple of 20.
+        workers: see ``write_record``.
+
+    Raises:
+        ConfigError: see ``SyntheticConfig.validate``; another number of pairs.
+        DataError: a folder that cannot be written.
+    """
+    config.validate()
+    if pairs < 2 * _FOLDS or pairs % (2 * _FOLDS):
+        raise ConfigError(f"held_out_pairs: {pairs}: must be a multiple of {2 * _FOLDS}: {_FOLDS} folds, half genuine")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    genuine = pairs // (2 * _FOLDS)
+    people = max(genuine, 2)
+    images = []
+    for fold in range(_FOLDS):
+        first = config.identities + fold * people
+        for k in range(genuine):
+            images += [(first + k, 0), (first + k, 1)]
+        for k in range(genuine):
+            images += [(first + k, 2), (first + (k + 1) % people, 3)]
+    same = ([True] * genuine + [False] * genuine) * _FOLDS
+    write_bin(path, list(_encode_all(config, images, len(images), workers)), same)
+
+
+def _draw(config: SyntheticConfig, identity: int, image: int) -> tuple[np.ndarray, int]:
+    identity += config.first_identity
+    named = trait_count(Shot)
+    draws = uniform(mix(config.seed, identity, image), "synthetic shot", np.arange(named + SPARE_DRAWS))
+    shot = traits(Shot, draws[:named])
+    return draw_face(_person(config.seed, identity), shot, draws[named:], config.image_size), round(shot.quality)
+
+
+@lru_cache(maxsize=64)
+def _person(seed: int, identity: int) -> Person:
+    return traits(Person, uniform(mix(seed, identity), "synthetic person", np.arange(trait_count(Person))))
+
+
+def _encode_all(
+    config: SyntheticConfig, images: Iterable[tuple[int, int]], count: int, workers: "int | None"
+) -> Iterator[bytes]:
+    """Yield the JPEG of each (identity, image), in order, with a progress bar."""
+    identities, numbers = zip(*images)
+    workers = workers or len(os.sched_getaffinity(0))
+    with contextlib.ExitStack() as stack:
+        if workers == 1:
+            encoded = map(encode, repeat(config), identities, numbers)
+        else:
+            spawn = multiprocessing.get_context("spawn")
+            pool = ProcessPoolExecutor(workers, spawn, initializer=cv2.setNumThreads, initargs=(1,))
+            encoded = stack.enter_context(pool).map(encode, repeat(config), identities, numbers, chunksize=64)
+        yield from track(encoded, "drawing faces", total=count, console=Console(stderr=True), transient=True)

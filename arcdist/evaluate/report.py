@@ -1,0 +1,85 @@
+"""What a run reached, for people and for programs: a table, a JSON file, pictures."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from rich.table import Table
+
+from arcdist.errors import DataError
+from arcdist.evaluate.verification import VerificationResult
+
+Floats = npt.NDArray[np.float64]
+
+
+def results_table(results: Mapping[str, VerificationResult]) -> Table:
+    """Return a table of one row an evaluation set, in percent."""
+    targets = sorted({far for result in results.values() for far in result.tar_at_far}, reverse=True)
+    table = Table(title="Verification", title_justify="left", title_style="bold")
+    table.add_column("set")
+    for heading in ("pairs", "accuracy", *(f"TAR@FAR={far:.0e}" for far in targets), "EER", "AUC"):
+        table.add_column(heading.replace("e-0", "e-"), justify="right")
+    for name, result in results.items():
+        table.add_row(
+            name,
+            f"{result.pairs:,}",
+            f"{100 * result.accuracy:.2f} ± {100 * result.std:.2f}",
+            *(f"{100 * result.tar_at_far[far]:.2f}" if far in result.tar_at_far else "–" for far in targets),
+            f"{100 * result.eer:.2f}",
+            f"{100 * result.auc:.3f}",
+        )
+    return table
+
+
+def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON object; a reader sees the old file or the whole new one, never a part.
+
+    Raises DataError where the file cannot be written.
+    """
+    path = Path(path)
+    aside = path.with_name(path.name + ".partial")
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(text, encoding="utf-8")
+        os.replace(aside, path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def draw(
+    folder: str | Path,
+    *,
+    steps: Sequence[int],
+    loss: Sequence[float],
+    cosines: Mapping[str, tuple[Floats, Floats]],
+    results: Mapping[str, VerificationResult],
+    accuracies: Mapping[str, tuple[Sequence[int], Sequence[float]]] | None = None,
+) -> list[Path]:
+    """Write ``loss.png``, ``angles.png`` and ``roc.png`` to a folder; return their paths.
+
+    Without any evaluation set only the first is drawn.
+
+    Args:
+        steps: ``[N]``, the steps at which the loss was recorded.
+        loss: ``[N]``.
+        cosines: by evaluation set, those of genuine and of impostor pairs, as ``pair_cosines`` gives them.
+        results: by evaluation set; the mean of the folds' thresholds is drawn.
+        accuracies: by evaluation set, steps and accuracies of the evaluations during training.
+    """
+    from arcdist.evaluate import plots  # matplotlib takes a second to import
+
+    folder = Path(folder)
+    plots.loss_curve(folder / "loss.png", steps, loss, accuracies)
+    if not cosines:
+        return [folder / "loss.png"]
+    thresholds = {name: 1 - float(np.mean(result.thresholds)) / 2 for name, result in results.items()}
+    plots.angle_histogram(folder / "angles.png", cosines, thresholds)
+    plots.roc_curve(folder / "roc.png", cosines)
+    return [folder / "loss.png", folder / "angles.png", folder / "roc.png"]
