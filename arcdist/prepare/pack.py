@@ -18,6 +18,7 @@ from arcdist.data.datasets import MAX_CLASSES, height_by_width
 from arcdist.data.decode import decode
 from arcdist.data.recordio import RecordWriter
 from arcdist.errors import ConfigError, DataError
+from arcdist.prepare.pairs import identities_of
 
 
 @dataclass
@@ -31,6 +32,9 @@ class PackConfig:
         default=False, metadata={"help": "scale images of another size; faces should be aligned instead"}
     )
     quality: int = field(default=95, metadata={"help": "JPEG quality (1 to 100) of images that must be encoded again"})
+    exclude: str = field(
+        default="", metadata={"help": "a pairs.txt (LFW's format): the people in it are left out of the set"}
+    )
     workers: int = field(default=4, metadata={"help": "threads that read and encode"})
     progress: bool = field(default=True, metadata={"help": "show a progress bar"})
 
@@ -90,7 +94,7 @@ def pack(config: PackConfig) -> PackReport:
     config.validate()
     began = time.monotonic()
     root, output = Path(config.images), Path(config.output)
-    folders = _identity_folders(root)
+    folders = _identity_folders(root, identities_of(Path(config.exclude)) if config.exclude else set())
     spans: list[tuple[int, int]] = []
     skipped: list[Skipped] = []
     counts: Counter[str] = Counter()
@@ -142,11 +146,11 @@ def pack(config: PackConfig) -> PackReport:
     )
 
 
-def _identity_folders(root: Path) -> list[Path]:
+def _identity_folders(root: Path, excluded: set[str]) -> list[Path]:
     if not root.is_dir():
         raise DataError(f"{root}: is no folder; give one that holds a folder of images for each identity")
     entries = _files(root)
-    folders = [entry for entry in entries if entry.is_dir()]
+    folders = [entry for entry in entries if entry.is_dir() and entry.name not in excluded]
     if not folders:
         raise DataError(f"{root}: holds no folder of an identity ({len(entries)} files)")
     if len(folders) > MAX_CLASSES:

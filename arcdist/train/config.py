@@ -25,7 +25,7 @@ class LoopConfig(StepConfig):
     steps: int = field(default=0, metadata={"help": "optimizer steps, instead of epochs where it is not 0"})
     image_sizes: list[int] = field(
         default_factory=list,
-        metadata={"help": "sizes in pixels that a run goes through, small first; empty: the data's"},
+        metadata={"help": "sizes in pixels that a run goes through; empty: the data's size"},
     )
     image_sizes_until: list[float] = field(
         default_factory=list, metadata={"help": "shares of the run at which each of image_sizes ends, the last being 1"}

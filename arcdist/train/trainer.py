@@ -173,7 +173,7 @@ class Trainer:
         for key, (old, new) in changed.items():
             if key in (*_MUST_STAY, "num_classes"):
                 raise CheckpointError(
-                    f"{folder}: was made with {key}={old}, not {new}; go on with the same, or start another run (name=…)"
+                    f"{folder}: was made with {key}={old}, not {new}; go on with that, or start another run (name=…)"
                 )
             if self.world.is_first and key not in ("resume", "folder", "name"):
                 _log.info("resuming with %s=%s, which was %s", key, new, old)

@@ -1,0 +1,67 @@
+"""Arguments of the verbs that need no configuration groups: positions, key=value, ``--json PATH``."""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+from omegaconf import OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+
+from arcdist.cli.keys import help_lines, unknown_key
+from arcdist.errors import ConfigError
+
+T = TypeVar("T")
+
+
+def parse(config_class: type[T], arguments: Sequence[str], positions: Sequence[str] = ()) -> T:
+    """Return the configuration that the arguments say.
+
+    Args:
+        config_class: a dataclass; ``key=value`` sets its fields, ``--key`` sets a true, ``--key VALUE`` a value.
+        arguments: of the command line, without the verb.
+        positions: the fields that arguments without a ``=`` fill, in order.
+
+    Errors: ConfigError for an unknown key, a value of the wrong type, too many positions, a key that is not given.
+    """
+    config = OmegaConf.structured(config_class)
+    left = list(positions)
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        if argument.startswith("--") and "=" not in argument:
+            key = argument[2:].replace("-", "_")
+            if key not in config:
+                raise unknown_key(key, config_class)
+            flag = not OmegaConf.is_missing(config, key) and isinstance(OmegaConf.select(config, key), bool)
+            if not flag and not rest:
+                raise ConfigError(f"--{key}: needs a value")
+            _set(config, config_class, key, "true" if flag else rest.pop(0))
+        elif "=" in argument:
+            key, _, value = argument.removeprefix("--").partition("=")
+            _set(config, config_class, key, value)
+        elif left:
+            OmegaConf.update(config, left.pop(0), argument)
+        else:
+            raise ConfigError(f"{argument!r}: is neither key=value nor expected here")
+    try:
+        return OmegaConf.to_object(config)  # ty: ignore[invalid-return-type]
+    except MissingMandatoryValue as error:
+        raise ConfigError(f"{error.full_key}: is not given; see --help") from None
+
+
+def _set(config: Any, config_class: type, key: str, text: str) -> None:
+    try:
+        config.merge_with(OmegaConf.from_dotlist([f"{key}={text}"]))
+    except (ConfigAttributeError, ConfigKeyError):
+        raise unknown_key(key, config_class) from None
+    except OmegaConfBaseException as error:
+        raise ConfigError(f"{key}={text}: {str(error).splitlines()[0]}") from None
+
+
+def help_page(usage: str, config_class: type) -> str:
+    """Return the page that ``--help`` prints."""
+    return "\n".join([f"usage: {usage}", "", *help_lines(config_class)])
+
+
+def wants_help(arguments: Sequence[str]) -> bool:
+    """Return whether the arguments ask for help."""
+    return any(argument in ("-h", "--help") for argument in arguments)

@@ -1,0 +1,91 @@
+"""The configuration of a run, composed by Hydra from groups, recipes and the command line, and checked."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+import arcdist
+from arcdist.cli.keys import unknown_key
+from arcdist.errors import ConfigError
+from arcdist.train.config import TrainConfig
+
+ConfigStore.instance().store("schema", TrainConfig)
+
+
+def config_folder() -> Path:
+    """Return the folder of configuration groups: inside the installed package, or beside it in a checkout."""
+    package = Path(arcdist.__file__).resolve().parent
+    installed = package / "configs"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def groups() -> dict[str, list[str]]:
+    """Return the configuration groups and what may be chosen in each."""
+    found = {
+        folder.name: sorted(path.stem for path in folder.glob("*.yaml"))
+        for folder in sorted(config_folder().iterdir())
+        if folder.is_dir()
+    }
+    return {group: options for group, options in found.items() if options}
+
+
+def compose_config(overrides: Sequence[str]) -> TrainConfig:
+    """Return the configuration that these overrides give; values are not checked yet.
+
+    Errors: ConfigError for a key, a type or a group's option that cannot be; it says which was meant.
+    """
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(config_folder()), version_base="1.3"):
+            return typed(compose("train", overrides=list(overrides)))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise _explained(error) from None
+
+
+def check_overrides(overrides: Sequence[str]) -> None:
+    """Raise ConfigError if one of the overrides cannot be right; of a sweep every value is looked at."""
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise _explained(error) from None
+    plain = [item.input_line for item in parsed if not item.is_sweep_override() and item.input_line]
+    alternatives = [
+        f"{item.get_key_element()}={value}"
+        for item in parsed
+        if item.is_sweep_override()
+        for value in item.sweep_string_iterator()
+    ]
+    for extra in [[one] for one in alternatives] or [[]]:
+        compose_config([*plain, *extra]).validate()
+
+
+def typed(composed: DictConfig) -> TrainConfig:
+    """Return what Hydra composed as the dataclass that it was composed over."""
+    config = OmegaConf.to_object(composed)
+    assert isinstance(config, TrainConfig)
+    return config
+
+
+def _explained(error: Exception) -> ConfigError:
+    """Return Hydra's or OmegaConf's error in the words of the configuration."""
+    text = str(error)
+    reason = str(error.__cause__ or error).splitlines()[0]
+    if match := re.search(r"Could not override '([^']+)'", text):
+        is_root = match[1].split(".")[0] in TrainConfig.__dataclass_fields__
+        if not is_root or re.search(r"not in (struct|')", reason):
+            return unknown_key(match[1], TrainConfig)
+        return ConfigError(f"{match[1]}: {reason}")
+    if match := re.search(r"Could not find '([^']+)'", text):
+        group, _, option = match[1].rpartition("/")
+        return ConfigError(f"{group}={option}: no such choice (known: {', '.join(groups().get(group, []))})")
+    if match := re.search(r"Error merging override (\S+)", text):
+        return ConfigError(f"{match[1]}: {reason}")
+    return ConfigError(" ".join(text.split()))

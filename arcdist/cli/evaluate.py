@@ -1,0 +1,154 @@
+"""``arcdist evaluate``: a checkpoint, other projects' weights, or embeddings, on verification sets."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from rich.console import Console
+from safetensors import SafetensorError, safe_open
+from torch import nn
+
+from arcdist.backbones import create_backbone
+from arcdist.checkpoint.convert import load_backbone_weights
+from arcdist.checkpoint.manager import WEIGHTS, newest_checkpoint
+from arcdist.cli.arguments import help_page, parse, wants_help
+from arcdist.errors import ConfigError, DataError
+from arcdist.evaluate.report import draw, results_table, write_json
+from arcdist.evaluate.sets import EvaluateConfig, Grid, Scored, read_sets, score_sets
+from arcdist.evaluate.verification import pair_cosines, read_embeddings, verify
+from arcdist.runtime import collectives
+from arcdist.runtime.log import set_up_log
+from arcdist.runtime.precision import PRECISIONS, choose_precision
+from arcdist.runtime.world import RuntimeConfig, World, open_world
+
+USAGE = "arcdist evaluate MODEL sets=[FILE.bin,…] [key=value …] [--json PATH]"
+
+
+@dataclass
+class EvaluateArguments:
+    """What ``arcdist evaluate`` is told."""
+
+    model: str = field(
+        default="",
+        metadata={"help": "a run's or checkpoint's folder, .safetensors, insightface's .pt, or embeddings .npz/.npy"},
+    )
+    sets: list[str] = field(default_factory=list, metadata={"help": "verification sets, .bin files"})
+    backbone: str = field(default="", metadata={"help": "the network of a .pt; arcdist's own files say it themselves"})
+    embedding_dim: int = field(default=512, metadata={"help": "of a .pt"})
+    image_size: int = field(default=112, metadata={"help": "height and width in pixels that the network takes"})
+    flip: bool = field(default=True, metadata={"help": "add the embedding of the mirrored image, as the field does"})
+    batch_size: int = field(default=128, metadata={"help": "images in one forward pass of a rank"})
+    precision: str = field(default="fp32", metadata={"help": " | ".join(PRECISIONS)})
+    grid: str = field(default="insightface", metadata={"help": "thresholds tried: insightface (0.01 apart) | exact"})
+    json: str = field(default="", metadata={"help": "file for the result"})
+    pictures: str = field(default="", metadata={"help": "folder for the angle histogram and the ROC"})
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+    def validate(self) -> None:
+        """Raise ConfigError where a value cannot be right."""
+        if not self.model:
+            raise ConfigError(f"no model is named; usage: {USAGE}")
+        if self.grid not in ("insightface", "exact"):
+            raise ConfigError(f"grid: {self.grid!r}: must be insightface or exact")
+        if not self.sets and not _holds_embeddings(self.model):
+            raise ConfigError("sets: none is named; give one or more .bin files: sets=[lfw.bin]")
+        if self.embedding_dim < 1 or self.image_size < 16:
+            raise ConfigError("embedding_dim and image_size: must be at least 1 and 16")
+        EvaluateConfig(batch_size=self.batch_size).validate()
+        self.runtime.validate()
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run ``arcdist evaluate`` and return the exit code."""
+    if wants_help(arguments):
+        print(help_page(USAGE, EvaluateArguments))
+        return 0
+    config = parse(EvaluateArguments, arguments, positions=("model",))
+    config.validate()
+    if _holds_embeddings(config.model):
+        _tell(config, _score_embeddings(config))
+        return 0
+    with open_world(config.runtime) as world:
+        set_up_log(world.rank)
+        scores = _score_model(config, world)
+        if world.is_first:
+            _tell(config, scores)
+    return 0
+
+
+def _holds_embeddings(path: str) -> bool:
+    return Path(path).suffix in (".npz", ".npy")
+
+
+def _score_embeddings(config: EvaluateArguments) -> dict[str, Scored]:
+    embeddings, same = read_embeddings(config.model)
+    result = verify(embeddings, same, grid=cast(Grid, config.grid))
+    return {Path(config.model).stem: Scored(result, pair_cosines(embeddings, same))}
+
+
+def _score_model(config: EvaluateArguments, world: World) -> dict[str, Scored]:
+    collectives.from_rank_0(lambda: (read_sets(config.sets), load_model(config)) and None)
+    model = load_model(config).to(world.device)
+    return score_sets(
+        model.to(memory_format=torch.channels_last),  # ty: ignore[no-matching-overload]
+        read_sets(config.sets),
+        EvaluateConfig(flip=config.flip, batch_size=config.batch_size),
+        device=world.device,
+        image_size=config.image_size,
+        precision=choose_precision(config.precision, world.device),
+        grid=cast(Grid, config.grid),
+    )
+
+
+def load_model(config: EvaluateArguments) -> nn.Module:
+    """Return the backbone that the arguments name, with its weights.
+
+    Errors: DataError where there is none; ConfigError where the file does not say which backbone it is of.
+    """
+    path = Path(config.model)
+    if path.is_dir():
+        path = _weights_in(path)
+    if not path.exists():
+        raise DataError(f"{path}: no such file or folder")
+    name, embedding_dim = config.backbone, config.embedding_dim
+    if path.suffix == ".safetensors":
+        told = _metadata(path)
+        name, embedding_dim = name or told.get("backbone", ""), int(told.get("embedding_dim", embedding_dim))
+    if not name:
+        raise ConfigError(f"backbone: {path} does not say which network it is of; add backbone=r50, or the like")
+    model = create_backbone(name, embedding_dim)
+    load_backbone_weights(path, model)
+    return model
+
+
+def _weights_in(folder: Path) -> Path:
+    """Return the weights of a run (its end, or its newest checkpoint) or of a checkpoint."""
+    if (folder / WEIGHTS).exists():
+        return folder / WEIGHTS
+    newest = newest_checkpoint(folder / "checkpoints")
+    if newest is None:
+        raise DataError(f"{folder}: holds no {WEIGHTS} and no whole checkpoint")
+    return newest / WEIGHTS
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    try:
+        with safe_open(path, "pt") as file:
+            return file.metadata() or {}
+    except SafetensorError as error:
+        raise DataError(f"{path}: no safetensors file: {error}") from error
+
+
+def _tell(config: EvaluateArguments, scores: dict[str, Scored]) -> None:
+    results = {name: scored.result for name, scored in scores.items()}
+    Console(width=None if sys.stdout.isatty() else 120).print(results_table(results))
+    if config.json:
+        answer: dict[str, Any] = {"model": config.model, "flip": config.flip, "grid": config.grid}
+        write_json(config.json, answer | {"sets": {name: result.as_dict() for name, result in results.items()}})
+    if config.pictures:
+        cosines = {name: scored.cosines for name, scored in scores.items()}
+        for picture in draw(config.pictures, cosines=cosines, results=results):
+            print(picture)

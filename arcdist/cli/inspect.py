@@ -1,0 +1,75 @@
+"""``arcdist inspect``: what a .rec or .bin holds."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from arcdist.cli.arguments import help_page, parse, wants_help
+from arcdist.errors import ConfigError, DataError
+from arcdist.evaluate.report import write_json
+from arcdist.prepare.inspect import contact_sheet, inspect
+
+USAGE = "arcdist inspect FILE.rec|FILE.bin [--verify] [--sheet PATH.png] [--json PATH]"
+_FAULTS_SHOWN = 20
+
+
+@dataclass
+class InspectArguments:
+    """What ``arcdist inspect`` is told."""
+
+    file: str = field(default="", metadata={"help": "a .rec or a .bin"})
+    verify: bool = field(default=False, metadata={"help": "read every record and decode every image"})
+    sheet: str = field(default="", metadata={"help": "picture file for a sheet of the images"})
+    sheet_images: int = field(default=64, metadata={"help": "images on the sheet"})
+    workers: int = field(default=4, metadata={"help": "threads that decode"})
+    json: str = field(default="", metadata={"help": "file for the result"})
+
+    def validate(self) -> None:
+        """Raise ConfigError where a value cannot be right."""
+        if not self.file:
+            raise ConfigError(f"no file is named; usage: {USAGE}")
+        if self.workers < 1 or self.sheet_images < 1:
+            raise ConfigError("workers and sheet_images: must be at least 1")
+        if self.sheet and Path(self.sheet).suffix not in (".png", ".jpg"):
+            raise ConfigError(f"sheet: {self.sheet!r}: must end in .png or .jpg")
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run ``arcdist inspect`` and return the exit code: 1 where faults were found."""
+    if wants_help(arguments):
+        print(help_page(USAGE, InspectArguments))
+        return 0
+    config = parse(InspectArguments, arguments, positions=("file",))
+    config.validate()
+    found = inspect(config.file, config.verify, config.workers)
+    for key, value in found.items():
+        print(f"{key:<20} {_text(key, value)}")
+    if config.json:
+        write_json(config.json, found)
+    if config.sheet:
+        _write_sheet(config)
+    return 1 if found.get("faults") else 0
+
+
+def _text(key: str, value: Any) -> str:
+    if key == "faults":
+        shown = [f"\n  {fault}" for fault in value[:_FAULTS_SHOWN]]
+        more = f"\n  … and {len(value) - _FAULTS_SHOWN} more" if len(value) > _FAULTS_SHOWN else ""
+        return f"{len(value)}{''.join(shown)}{more}"
+    return json.dumps(value) if isinstance(value, dict | list) else str(value)
+
+
+def _write_sheet(config: InspectArguments) -> None:
+    path = Path(config.sheet)
+    sheet = contact_sheet(config.file, config.sheet_images)
+    encoded = cv2.imencode(path.suffix, sheet[:, :, ::-1])[1]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded.tobytes())
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror}") from error
+    print(f"{'sheet':<20} {path}")

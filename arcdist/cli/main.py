@@ -1,0 +1,66 @@
+"""``arcdist VERB …``: find the verb, and turn what it raises into one message and an exit code."""
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import arcdist
+from arcdist.errors import ArcdistError, ConfigError
+
+VERBS = {
+    "train": "train a model: backbone, sharded head, data, schedule, from one configuration",
+    "evaluate": "score a checkpoint, other projects' weights, or a file of embeddings on verification sets",
+    "pack": "make a .rec of a folder of images (one folder an identity), or of rendered faces",
+    "inspect": "say what a .rec or .bin holds, and check every record of it",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb and return the exit code: 0, 1 for a fault of the input, 2 for one of the command line."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(usage())
+        return 0 if arguments else 2
+    if arguments[0] == "--version":
+        print(f"arcdist {arcdist.__version__}")
+        return 0
+    verb, rest = arguments[0], arguments[1:]
+    if verb not in VERBS:
+        print(f"arcdist: {verb!r} is no verb\n\n{usage()}", file=sys.stderr)
+        return 2
+    try:
+        return importlib.import_module(f"arcdist.cli.{verb}").main(rest)
+    except KeyboardInterrupt:
+        return 130
+    except Exception as error:
+        code = tell(verb, error)
+        if code is None:
+            raise
+        return code
+
+
+def usage() -> str:
+    """Return the page that ``arcdist --help`` prints."""
+    width = max(map(len, VERBS))
+    lines = [f"  {verb:<{width}}  {meaning}" for verb, meaning in VERBS.items()]
+    return "\n".join(
+        ["usage: arcdist VERB [key=value …]", "", *lines, "", "arcdist VERB --help lists the keys of a verb."]
+    )
+
+
+def tell(verb: str, error: Exception) -> int | None:
+    """Print what a user can mend, once where all ranks know it; return the exit code, or None for a defect."""
+    from arcdist.runtime.collectives import is_peer_failure
+
+    rank = int(os.environ.get("RANK", "0"))
+    if is_peer_failure(error):
+        print(f"arcdist {verb}: rank {rank}: stopped, because another rank did", file=sys.stderr)
+        return 1
+    if not isinstance(error, ArcdistError):
+        return None
+    everyone_knows = isinstance(error, ConfigError)
+    if rank == 0 or not everyone_knows:
+        where = "" if everyone_knows or "WORLD_SIZE" not in os.environ else f"rank {rank}: "
+        print(f"arcdist {verb}: {where}{type(error).__name__}: {error}", file=sys.stderr)
+    return 2 if everyone_knows else 1

@@ -1,0 +1,101 @@
+"""``arcdist pack``: a folder of images, or rendered faces, to a .rec or a .bin."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from arcdist.cli.arguments import help_page, parse, wants_help
+from arcdist.cli.keys import help_lines
+from arcdist.data.synthetic import SyntheticConfig, write_pairs, write_record
+from arcdist.errors import ConfigError
+from arcdist.evaluate.report import write_json
+from arcdist.prepare.pack import PackConfig, pack
+from arcdist.prepare.pairs import PairsConfig, pack_pairs
+
+USAGE = """arcdist pack IMAGE_FOLDER OUT.rec [key=value …]              one folder an identity
+       arcdist pack IMAGE_FOLDER OUT.bin pairs=PAIRS.txt            a verification set of LFW's pairs.txt
+       arcdist pack synthetic OUT.rec|OUT.bin [key=value …]         rendered identities"""
+_POSITIONS = ("images", "output")
+_SKIPPED_SHOWN = 10
+
+
+@dataclass
+class PackArguments(PackConfig):
+    """What ``arcdist pack IMAGE_FOLDER OUT.rec`` is told."""
+
+    json: str = field(default="", metadata={"help": "file for the report"})
+
+
+@dataclass
+class PairsArguments(PairsConfig):
+    """What ``arcdist pack IMAGE_FOLDER OUT.bin`` is told."""
+
+    json: str = field(default="", metadata={"help": "file for the report"})
+
+
+@dataclass
+class RenderArguments(SyntheticConfig):
+    """What ``arcdist pack synthetic OUT`` is told."""
+
+    images: str = field(default="synthetic", metadata={"help": "the word synthetic"})
+    output: str = field(default="", metadata={"help": "the .rec or .bin to write"})
+    pairs: int = field(default=1000, metadata={"help": "of a .bin: pairs, half of them genuine"})
+    json: str = field(default="", metadata={"help": "file for the report"})
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run ``arcdist pack`` and return the exit code."""
+    if wants_help(arguments):
+        print(_help())
+        return 0
+    named = [argument for argument in arguments if "=" not in argument and not argument.startswith("--")]
+    if named[:1] == ["synthetic"] and not Path("synthetic").is_dir():
+        return _render(parse(RenderArguments, arguments, _POSITIONS))
+    if Path(named[1] if len(named) > 1 else "").suffix == ".bin":
+        return _pack_pairs(parse(PairsArguments, arguments, _POSITIONS))
+    return _pack_folder(parse(PackArguments, arguments, _POSITIONS))
+
+
+def _help() -> str:
+    sections = {"a .bin of pairs": PairsConfig, "rendered identities": SyntheticConfig}
+    more = [line for title, kind in sections.items() for line in ("", title, *help_lines(kind))]
+    return "\n".join([help_page(USAGE, PackArguments), *more])
+
+
+def _pack_folder(config: PackArguments) -> int:
+    report = pack(config)
+    print(
+        f"{report.output}: {report.images} images of {report.identities} identities; {report.kept} as they were, "
+        f"{report.encoded} encoded, {report.resized} resized; {len(report.skipped)} files skipped"
+    )
+    for skipped in report.skipped[:_SKIPPED_SHOWN]:
+        print(f"  skipped {skipped.file}: {skipped.reason}")
+    if len(report.skipped) > _SKIPPED_SHOWN:
+        print(f"  … and {len(report.skipped) - _SKIPPED_SHOWN} more (--json PATH lists them)")
+    return _leave(config.json, asdict(report))
+
+
+def _pack_pairs(config: PairsArguments) -> int:
+    report = pack_pairs(config)
+    print(f"{report.output}: {report.pairs} pairs, {report.genuine} of them genuine, of {report.images} images")
+    return _leave(config.json, asdict(report))
+
+
+def _render(config: RenderArguments) -> int:
+    suffix = Path(config.output).suffix
+    if suffix == ".rec":
+        write_record(config, config.output)
+        print(f"{config.output}: {config.identities} identities, {config.images_per_identity} images of each")
+    elif suffix == ".bin":
+        write_pairs(config, config.output, config.pairs)
+        print(f"{config.output}: {config.pairs} pairs of other identities")
+    else:
+        raise ConfigError(f"output: {config.output!r}: must end in .rec or .bin")
+    return _leave(config.json, asdict(config))
+
+
+def _leave(path: str, report: dict[str, Any]) -> int:
+    if path:
+        write_json(path, report)
+    return 0

@@ -1,0 +1,90 @@
+"""LFW's pairs.txt and a folder of images to a verification set."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from arcdist.data.decode import decode
+from arcdist.data.evalsets import write_bin
+from arcdist.errors import DataError
+
+Image = tuple[str, int]
+
+
+@dataclass
+class PairsConfig:
+    """Which pairs of which images."""
+
+    images: str = field(metadata={"help": "folder with one folder of images an identity: NAME/NAME_0001.jpg"})
+    output: str = field(metadata={"help": "the .bin to write"})
+    pairs: str = field(metadata={"help": "LFW's pairs.txt: a header, then NAME 1 4 and NAME1 1 NAME2 2, tab-separated"})
+    image_size: int = field(default=112, metadata={"help": "height and width in pixels that every image has"})
+
+
+@dataclass
+class PairsReport:
+    """What `pack_pairs` wrote."""
+
+    output: str
+    pairs: int
+    genuine: int
+    images: int
+
+
+def pack_pairs(config: PairsConfig) -> PairsReport:
+    """Return what was written: the pairs in the order of the list, as insightface's ``.bin``.
+
+    Errors: DataError for a line that is no pair, an image that is missing or of another size; nothing is written.
+    """
+    pairs = read_pairs(Path(config.pairs))
+    root = Path(config.images)
+    paths = [_image_path(root, *image) for first, second, _ in pairs for image in (first, second)]
+    loaded: dict[Path, bytes] = {}
+    for path in paths:
+        if path not in loaded:
+            loaded[path] = path.read_bytes()
+            decode(loaded[path], str(path), (config.image_size, config.image_size))
+    same = [genuine for _, _, genuine in pairs]
+    write_bin(config.output, [loaded[path] for path in paths], same)
+    return PairsReport(config.output, len(same), sum(same), len(loaded))
+
+
+def read_pairs(path: Path) -> list[tuple[Image, Image, bool]]:
+    """Return ``(first, second, genuine)`` for each line of LFW's pairs.txt, an image being (name, number).
+
+    The header (folds and pairs of a fold, or one number of pairs) may be missing.
+
+    Errors: DataError for a line that is neither a header nor a pair, with its number.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read: {error}") from None
+    pairs: list[tuple[Image, Image, bool]] = []
+    for number, line in enumerate(lines, 1):
+        words = line.split()
+        if not words or (number == 1 and len(words) <= 2 and all(word.isdigit() for word in words)):
+            continue
+        if len(words) == 3 and words[1].isdigit() and words[2].isdigit():
+            pairs.append(((words[0], int(words[1])), (words[0], int(words[2])), True))
+        elif len(words) == 4 and words[1].isdigit() and words[3].isdigit():
+            pairs.append(((words[0], int(words[1])), (words[2], int(words[3])), False))
+        else:
+            raise DataError(f"{path}: line {number}: neither NAME n1 n2 nor NAME1 n1 NAME2 n2: {line[:80]!r}")
+    if not pairs:
+        raise DataError(f"{path}: holds no pair")
+    return pairs
+
+
+def identities_of(path: Path) -> set[str]:
+    """Return the names that occur in a pairs.txt: who must not be trained on."""
+    return {name for first, second, _ in read_pairs(path) for name, _ in (first, second)}
+
+
+def _image_path(root: Path, name: str, number: int) -> Path:
+    if "/" in name or name in (".", ".."):
+        raise DataError(f"{name!r}: is no name of an identity's folder")
+    for ending in ("jpg", "png"):
+        path = root / name / f"{name}_{number:04d}.{ending}"
+        if path.is_file():
+            return path
+    raise DataError(f"{root / name / f'{name}_{number:04d}.jpg'}: no such image")
