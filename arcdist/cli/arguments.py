@@ -43,7 +43,7 @@ def parse(config_class: type[T], arguments: Sequence[str], positions: Sequence[s
         else:
             raise ConfigError(f"{argument!r}: is neither key=value nor expected here")
     try:
-        return OmegaConf.to_object(config)  # ty: ignore[invalid-return-type]
+        return OmegaConf.to_object(config)  # ty: ignore[invalid-explicit-return]
     except MissingMandatoryValue as error:
         raise ConfigError(f"{error.full_key}: is not given; see --help") from None
 

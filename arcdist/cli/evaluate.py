@@ -90,7 +90,7 @@ def _score_embeddings(config: EvaluateArguments) -> dict[str, Scored]:
 
 
 def _score_model(config: EvaluateArguments, world: World) -> dict[str, Scored]:
-    collectives.from_rank_0(lambda: (read_sets(config.sets), load_model(config)) and None)
+    collectives.from_rank_0(lambda: _look_at(config))
     model = load_model(config).to(world.device)
     return score_sets(
         model.to(memory_format=torch.channels_last),  # ty: ignore[no-matching-overload]
@@ -101,6 +101,12 @@ def _score_model(config: EvaluateArguments, world: World) -> dict[str, Scored]:
         precision=choose_precision(config.precision, world.device),
         grid=cast(Grid, config.grid),
     )
+
+
+def _look_at(config: EvaluateArguments) -> None:
+    """Read what every rank will read, so that a fault is told once."""
+    read_sets(config.sets)
+    load_model(config)
 
 
 def load_model(config: EvaluateArguments) -> nn.Module:

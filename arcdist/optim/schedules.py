@@ -16,6 +16,7 @@ class ScheduleConfig:
     power: float = field(default=2.0, metadata={"help": "of the polynomial; 1 is a straight line"})
     final: float = field(default=0.0, metadata={"help": "last learning rate, as a share of the peak"})
     milestones: list[float] = field(default_factory=list, metadata={"help": "where `step` drops, in epochs"})
+    milestones_steps: list[int] = field(default_factory=list, metadata={"help": "the same in steps, instead"})
     gamma: float = field(default=0.1, metadata={"help": "what `step` multiplies by at each milestone"})
     warmup_epochs: float = field(default=0.0, metadata={"help": "straight rise from 0, in epochs"})
     warmup_steps: int = field(default=0, metadata={"help": "the same in steps; the longer of the two counts"})
@@ -30,16 +31,19 @@ class ScheduleConfig:
             raise ConfigError(f"optim.schedule.final: {self.final}: must be in [0, 1], a share of optim.lr")
         if self.warmup_epochs < 0 or self.warmup_steps < 0:
             raise ConfigError("optim.schedule.warmup_epochs and warmup_steps: must not be negative")
-        if sorted(self.milestones) != list(self.milestones):
-            raise ConfigError(f"optim.schedule.milestones: {list(self.milestones)}: must rise")
-        if self.name == "step" and not self.milestones:
+        for key in ("milestones", "milestones_steps"):
+            if sorted(getattr(self, key)) != list(getattr(self, key)):
+                raise ConfigError(f"optim.schedule.{key}: {list(getattr(self, key))}: must rise")
+        if self.milestones and self.milestones_steps:
+            raise ConfigError("optim.schedule.milestones and milestones_steps: set one of them")
+        if self.name == "step" and not self.milestones and not self.milestones_steps:
             raise ConfigError("optim.schedule.milestones: empty, but optim.schedule.name is 'step'")
 
     def build(self, total_steps: int, steps_per_epoch: float) -> "Schedule":
         """Return the schedule of a run."""
         self.validate()
         warmup = max(self.warmup_steps, round(self.warmup_epochs * steps_per_epoch))
-        milestones = [round(epoch * steps_per_epoch) for epoch in self.milestones]
+        milestones = list(self.milestones_steps) or [round(epoch * steps_per_epoch) for epoch in self.milestones]
         return Schedule(self, total_steps, warmup, milestones)
 
 

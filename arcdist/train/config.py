@@ -90,7 +90,7 @@ class TrainConfig:
         for part in fields(self):
             value: Any = getattr(self, part.name)
             if is_dataclass(value):
-                value.validate()  # ty: ignore[unresolved-attribute]
+                value.validate()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the configuration as plain values, references resolved."""

@@ -23,6 +23,11 @@ def test_step_drops_at_its_milestones_in_epochs() -> None:
     assert [schedule(step) for step in (19, 20, 34, 35)] == pytest.approx([1, 0.1, 0.1, 0.01])
 
 
+def test_step_drops_at_its_milestones_in_steps_whatever_an_epoch_is() -> None:
+    schedule = ScheduleConfig("step", milestones_steps=[20, 35], gamma=0.1).build(100, 7)
+    assert [schedule(step) for step in (19, 20, 34, 35)] == pytest.approx([1, 0.1, 0.1, 0.01])
+
+
 def test_warmup_rises_straight_and_never_starts_at_zero() -> None:
     schedule = ScheduleConfig("constant", warmup_epochs=0.4).build(100, 10)
     assert [schedule(step) for step in range(5)] == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0])
@@ -40,6 +45,8 @@ def test_warmup_in_steps_and_in_epochs_the_longer_counts() -> None:
         ({"final": 2}, "final"),
         ({"name": "step"}, "milestones"),
         ({"milestones": [3, 2]}, "milestones"),
+        ({"milestones_steps": [3, 2]}, "milestones_steps"),
+        ({"milestones": [1], "milestones_steps": [9]}, "milestones and milestones_steps"),
         ({"warmup_steps": -1}, "warmup"),
     ],
 )
