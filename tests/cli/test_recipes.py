@@ -1,12 +1,15 @@
 """Every recipe composes and builds, and a data set has as many classes and images as the field counts in it."""
 
+from dataclasses import asdict
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from arcdist.backbones import BackboneConfig
 from arcdist.cli.compose import compose_config, config_folder
 from arcdist.optim import Schedule
 from arcdist.runtime.sharding import shard_rows
@@ -41,6 +44,14 @@ def _config(recipe: str) -> TrainConfig:
     return compose_config([f"recipe={recipe}"])
 
 
+@cache
+def _backbone(**options: Any) -> tuple[nn.Module, torch.Size]:
+    """Return a backbone without memory, and the shape of two faces' embeddings."""
+    with torch.device("meta"):
+        backbone = BackboneConfig(**options).build().eval()
+        return backbone, backbone(torch.empty(2, 3, 112, 112)).shape
+
+
 def _schedule(config: TrainConfig) -> Schedule:
     images = config.data.images or 10_000
     return config.optim.schedule.build(config.train.total_steps(images), images / config.train.global_batch_size)
@@ -63,11 +74,9 @@ def test_a_recipe_is_valid_and_its_run_is_called_after_it(recipe: str) -> None:
 @every_recipe
 def test_a_recipe_builds_its_backbone_and_an_optimizer_of_all_that_it_trains(recipe: str) -> None:
     config = _config(recipe)
-    with torch.device("meta"):
-        backbone = config.backbone.build().eval()
-        centers = nn.Parameter(torch.empty(len(_shards(config)[0]), config.backbone.embedding_dim))
-        embeddings = backbone(torch.empty(2, 3, config.data.image_size, config.data.image_size))
-    assert embeddings.shape == (2, config.backbone.embedding_dim)
+    backbone, embeddings = _backbone(**asdict(config.backbone))
+    assert embeddings == (2, config.backbone.embedding_dim)
+    centers = nn.Parameter(torch.empty(len(_shards(config)[0]), config.backbone.embedding_dim, device="meta"))
     optimizer = config.optim.build(backbone, centers)
     updated = {parameter for group in optimizer.param_groups for parameter in group["params"]}
     assert updated == {parameter for parameter in [*backbone.parameters(), centers] if parameter.requires_grad}

@@ -1,0 +1,136 @@
+"""Checkpoints: whole or not there, and the same on any number of ranks."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from support import run_ranks
+from torch import Tensor, nn
+
+from arcdist.checkpoint.manager import (
+    MARKER,
+    CheckpointConfig,
+    CheckpointError,
+    CheckpointManager,
+    load,
+    newest_checkpoint,
+    read_marker,
+)
+from arcdist.checkpoint.state import training_tensors
+from arcdist.errors import ConfigError
+from arcdist.optim import OptimConfig
+from arcdist.runtime import collectives
+from arcdist.runtime.sharding import shard_rows
+
+DIM = 4
+
+
+def _parts(classes: int, seed: int) -> tuple[nn.Module, nn.Parameter, torch.optim.Optimizer]:
+    """Return a backbone, this rank's centers and their optimizer; their values depend on the seed, not on ranks."""
+    torch.manual_seed(seed)
+    net = nn.Sequential(nn.Linear(3, DIM), nn.BatchNorm1d(DIM))
+    rows = shard_rows(classes, collectives.rank(), collectives.world_size())
+    everyones = torch.randn(2, classes, DIM)
+    centers = nn.Parameter(everyones[0, rows.start : rows.stop].clone())
+    optimizer = OptimConfig().build(net, centers)
+    optimizer.state[centers]["momentum_buffer"].copy_(everyones[1, rows.start : rows.stop])
+    return net, centers, optimizer
+
+
+def _save(folder: Path, classes: int, step: int = 5, keep: int = 2) -> None:
+    net, centers, optimizer = _parts(classes, seed=step)
+    manager = CheckpointManager(folder, CheckpointConfig(keep=keep))
+    manager.save(step, training_tensors(net, centers, classes, optimizer), net.state_dict(), {"config": {"a": 1}})
+
+
+def _load(folder: Path, classes: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Return backbone, centers and momentum as loaded into parts that held other values."""
+    net, centers, optimizer = _parts(classes, seed=99)
+    load(folder, training_tensors(net, centers, classes, optimizer))
+    return net[0].weight.detach(), centers.detach(), optimizer.state[centers]["momentum_buffer"]
+
+
+@pytest.mark.parametrize("classes", [5, 1003])
+@pytest.mark.parametrize("saved_on", [1, 2, 3])
+def test_a_checkpoint_loads_bit_for_bit_on_any_number_of_ranks(tmp_path: Path, classes: int, saved_on: int) -> None:
+    run_ranks(_save, saved_on, tmp_path, classes)
+    net, centers, optimizer = _parts(classes, seed=5)
+    for loaded_on in (1, 2, 4):
+        ranks = run_ranks(_load, loaded_on, tmp_path / "step-000000005", classes)
+        assert all(torch.equal(weight, net[0].weight) for weight, _, _ in ranks)
+        assert torch.equal(torch.cat([rows for _, rows, _ in ranks]), centers)
+        momentum = optimizer.state[centers]["momentum_buffer"]
+        assert torch.equal(torch.cat([rows for _, _, rows in ranks]), momentum)
+
+
+def test_the_newest_whole_one_is_found_and_the_oldest_are_dropped(tmp_path: Path) -> None:
+    for step in (1, 2, 10, 3):
+        _save(tmp_path, 5, step, keep=3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000002", "step-000000003", "step-000000010"]
+    assert newest_checkpoint(tmp_path) == tmp_path / "step-000000010"
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip", "remove", "no marker", "torn marker"])
+def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path, damage: str) -> None:
+    _save(tmp_path, 5, 1)
+    _save(tmp_path, 5, 2)
+    newest = tmp_path / "step-000000002"
+    tensors = next(newest.glob("*.distcp"))
+    if damage == "cut":
+        tensors.write_bytes(tensors.read_bytes()[:-1])
+    elif damage == "flip":
+        content = bytearray(tensors.read_bytes())
+        content[len(content) // 2] ^= 1
+        tensors.write_bytes(content)
+    elif damage == "remove":
+        tensors.unlink()
+    elif damage == "no marker":
+        (newest / MARKER).unlink()
+    else:
+        (newest / MARKER).write_text((newest / MARKER).read_text()[:50])
+    assert newest_checkpoint(tmp_path) == tmp_path / "step-000000001"
+    with pytest.raises(CheckpointError):
+        _load(newest, 5)
+
+
+def test_a_folder_that_was_being_written_never_counts(tmp_path: Path) -> None:
+    _save(tmp_path, 5, 1)
+    (tmp_path / "step-000000001").rename(tmp_path / ".writing-step-000000001")
+    assert newest_checkpoint(tmp_path) is None
+    (tmp_path / "step-000000002.tmp").mkdir()
+    assert newest_checkpoint(tmp_path) is None
+
+
+def test_a_checkpoint_of_another_model_names_what_differs(tmp_path: Path) -> None:
+    _save(tmp_path, 5)
+    net, centers, _ = _parts(5, 0)
+    adamw = OptimConfig("adamw").build(net, centers)
+    with pytest.raises(CheckpointError, match=r"tensors are missing .*exp_avg"):
+        load(tmp_path / "step-000000005", training_tensors(net, centers, 5, adamw))
+
+
+def test_a_newer_format_is_refused(tmp_path: Path) -> None:
+    _save(tmp_path, 5)
+    marker = tmp_path / "step-000000005" / MARKER
+    marker.write_text(json.dumps(json.loads(marker.read_text()) | {"format": 2}))
+    with pytest.raises(CheckpointError, match="format 2, but this arcdist reads format 1"):
+        read_marker(tmp_path / "step-000000005")
+
+
+def _save_where_it_cannot_be() -> str:
+    try:
+        _save(Path("/proc/none"), 5)
+    except CheckpointError as error:
+        return str(error)
+    return "saved"
+
+
+def test_a_save_that_fails_is_told_on_every_rank_and_leaves_the_group_usable() -> None:
+    for answer in run_ranks(_save_where_it_cannot_be, 2):
+        assert "cannot be written" in answer
+
+
+def test_keeping_fewer_than_two_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"checkpoint\.keep: 1"):
+        CheckpointConfig(keep=1).validate()

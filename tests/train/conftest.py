@@ -1,0 +1,17 @@
+"""A tiny set of rendered faces that every training test reads."""
+
+from pathlib import Path
+
+import pytest
+
+from arcdist.data.synthetic import SyntheticConfig, write_pairs, write_record
+
+
+@pytest.fixture(scope="session")
+def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with ``train.rec`` (10 identities × 6 images) and ``held_out.bin`` (40 pairs of others)."""
+    folder = tmp_path_factory.mktemp("faces")
+    config = SyntheticConfig(identities=10, images_per_identity=6)
+    write_record(config, folder / "train.rec", workers=1)
+    write_pairs(config, folder / "held_out.bin", 40, workers=1)
+    return folder

@@ -1,0 +1,136 @@
+"""One optimizer step: what the number of ranks and of micro-batches must not change."""
+
+import pytest
+import torch
+from support import run_ranks
+from torch import Tensor, nn
+
+from arcdist.data.torch_loader import Batch
+from arcdist.errors import ConfigError
+from arcdist.heads import PartialFC
+from arcdist.margins import Combined
+from arcdist.optim import OptimConfig, ScheduleConfig
+from arcdist.runtime import collectives
+from arcdist.runtime.world import World
+from arcdist.train.step import Step, StepConfig
+
+CLASSES, DIM, ROWS = 11, 8, 24
+
+
+class _Net(nn.Module):
+    """Three convolutions, with BatchNorm and dropout or without either."""
+
+    def __init__(self, normalize: bool) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for inputs, outputs in ((3, 6), (6, 8), (8, 8)):
+            layers += [nn.Conv2d(inputs, outputs, 3, 2, 1), nn.BatchNorm2d(outputs) if normalize else nn.Identity()]
+            layers += [nn.PReLU(outputs)]
+        self.body = nn.Sequential(*layers, nn.Dropout(0.2 if normalize else 0.0), nn.Flatten(), nn.Linear(8 * 4, DIM))
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.body(images)
+
+
+def _train(config: StepConfig, steps: int, normalize: bool, optimizer: str = "sgd") -> dict[str, Tensor]:
+    """Return losses, the weights of backbone and centers, and the running statistics after some steps."""
+    torch.manual_seed(0)
+    net = _Net(normalize)
+    head = PartialFC(DIM, CLASSES, Combined(16.0, m2=0.2))
+    optim = OptimConfig(optimizer, lr=0.05 if optimizer == "sgd" else 1e-3)
+    world = World(collectives.rank(), collectives.world_size(), 0, torch.device("cpu"))
+    schedule = ScheduleConfig("cosine").build(2 * steps, 1)
+    step = Step(net, head, optim.build(net, head.centers), schedule, optim.lr, 7, config, world)
+    step.warm_up(16)
+    losses = []
+    for index in range(steps):
+        generator = torch.Generator().manual_seed(index)
+        images = torch.randn(ROWS, 3, 16, 16, generator=generator)
+        labels = torch.randint(CLASSES, (ROWS,), generator=generator)
+        rows = slice(world.rank * ROWS // world.size, (world.rank + 1) * ROWS // world.size)
+        losses.append(step(Batch(images[rows], labels[rows])))
+    step.statistics.average_over_ranks()
+    state = {name: value.clone() for name, value in net.state_dict().items() if value.is_floating_point()}
+    return {"loss": torch.stack(losses), **state, "centers": head.centers.detach()}
+
+
+def _assert_equal(ranks: list[dict[str, Tensor]], alone: dict[str, Tensor], tolerance: float) -> None:
+    for name, expected in alone.items():
+        parts = [rank[name] for rank in ranks]
+        if name == "centers":
+            parts = [torch.cat(parts)]
+        for part in parts:
+            difference = float((part - expected).norm() / expected.norm())
+            assert difference <= tolerance, f"{name}: {difference:.1e}"
+
+
+@pytest.mark.parametrize("world_size", [2, 3, 4])
+def test_ten_steps_with_batchnorm_and_dropout_do_not_depend_on_world_size(world_size: int) -> None:
+    config = StepConfig(ROWS, micro_batch_size=2, precision="fp32")
+    alone = _train(config, 10, True)
+    _assert_equal(run_ranks(_train, world_size, config, 10, True), alone, 3e-6)
+
+
+def test_accumulating_micro_batches_is_the_large_batch() -> None:
+    whole = _train(StepConfig(ROWS, precision="fp32"), 5, False)
+    parts = _train(StepConfig(ROWS, micro_batch_size=6, precision="fp32"), 5, False)
+    _assert_equal([parts], whole, 1e-6)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
+def test_a_clipped_step_does_not_depend_on_world_size(optimizer: str) -> None:
+    config = StepConfig(ROWS, micro_batch_size=12, precision="fp32", clip_norm=0.5)
+    alone = _train(config, 4, False, optimizer)
+    free = _train(StepConfig(ROWS, micro_batch_size=12, precision="fp32"), 4, False, optimizer)
+    assert not torch.allclose(alone["body.0.weight"], free["body.0.weight"], rtol=1e-4)
+    _assert_equal(run_ranks(_train, 2, config, 4, False, optimizer), alone, 2e-6)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_follows_the_float32_losses(precision: str) -> None:
+    full = _train(StepConfig(ROWS, micro_batch_size=12, precision="fp32"), 6, True)["loss"]
+    for rank in run_ranks(_train, 2, StepConfig(ROWS, micro_batch_size=12, precision=precision), 6, True):
+        torch.testing.assert_close(rank["loss"], full, rtol=0.05, atol=0)
+
+
+def test_an_infinite_gradient_of_one_shard_skips_the_step_on_every_rank() -> None:
+    assert run_ranks(_overflow, 2) == [True, True]
+
+
+def _overflow() -> bool:
+    """Return whether a step whose gradient is infinite on rank 1 alone left this rank's weights as they were."""
+    torch.manual_seed(0)
+    net, head = _Net(False), PartialFC(DIM, CLASSES)
+    world = World(collectives.rank(), 2, 0, torch.device("cpu"))
+    optim = OptimConfig(lr=0.1)
+    config = StepConfig(ROWS, precision="fp16")
+    step = Step(
+        net, head, optim.build(net, head.centers), ScheduleConfig("constant").build(9, 1), 0.1, 0, config, world
+    )
+    if world.rank == 1:
+        head.centers.register_hook(lambda gradient: gradient * torch.inf)
+    before = [parameter.detach().clone() for parameter in [*net.parameters(), head.centers]]
+    step(Batch(torch.randn(ROWS // 2, 3, 16, 16), torch.randint(CLASSES, (ROWS // 2,))))
+    return all(torch.equal(a, b) for a, b in zip(before, [*net.parameters(), head.centers]))
+
+
+@pytest.mark.parametrize(
+    ("micro", "world_size", "fitting"), [(8, 2, "1, 3"), (0, 5, "1, 2, 3, 4, 6, 8, 12, 24"), (24, 2, "1")]
+)
+def test_a_batch_that_the_ranks_cannot_share_names_the_numbers_of_ranks_that_can(micro, world_size, fitting) -> None:
+    with pytest.raises(ConfigError, match=f"numbers of ranks that can: {fitting}$"):
+        StepConfig(ROWS, micro).micro_batch(world_size)
+
+
+@pytest.mark.parametrize(
+    ("values", "key"),
+    [
+        ({"global_batch_size": 0}, "global_batch_size"),
+        ({"micro_batch_size": 7}, "micro_batch_size"),
+        ({"precision": "int4"}, "precision"),
+        ({"clip_norm": -1}, "clip_norm"),
+    ],
+)
+def test_a_value_that_cannot_be_right_is_refused_by_name(values: dict, key: str) -> None:
+    with pytest.raises(ConfigError, match=f"train.{key}"):
+        StepConfig(**values).validate()

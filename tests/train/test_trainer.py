@@ -1,0 +1,177 @@
+"""Whole runs on rendered and on real faces."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+from safetensors.torch import load_file
+from support import run_ranks
+
+from arcdist.checkpoint.manager import CheckpointError
+from arcdist.errors import ConfigError
+from arcdist.runtime import collectives
+from arcdist.runtime.world import World
+from arcdist.train.config import TrainConfig
+from arcdist.train.trainer import Trainer
+
+SMALL: dict[str, Any] = {
+    "seed": 3,
+    "backbone": {"name": "small", "embedding_dim": 32},
+    "margin": {"scale": 16.0, "m2": 0.2},
+    "optim": {"lr": 0.02},
+    "train": {"global_batch_size": 12, "micro_batch_size": 4, "steps": 6, "precision": "fp32", "log_every": 1},
+    "checkpoint": {"every": 2},
+    "data": {"augment": {"flip": 0.5}, "loader": {"workers": 1}},
+}
+
+
+def _config(folder: Path, rec: Path, *changes: dict[str, Any]) -> TrainConfig:
+    where = {"folder": str(folder), "data": {"path": str(rec)}}
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainConfig), SMALL, where, *changes))
+    assert isinstance(config, TrainConfig)
+    config.validate()
+    return config
+
+
+def _run(config: TrainConfig) -> list[float]:
+    """Do a run on this rank and return the loss of every step, as rank 0 records them."""
+    trainer = Trainer(config, World(collectives.rank(), collectives.world_size(), 0, torch.device("cpu")))
+    trainer.run()
+    collectives.barrier()
+    records = [json.loads(line) for line in (Path(config.folder) / "metrics.jsonl").read_text().splitlines()]
+    return [record["loss"] for record in records if "loss" in record]
+
+
+def _weights(folder: Path) -> torch.Tensor:
+    return torch.cat(
+        [tensor.double().flatten() for _, tensor in sorted(load_file(folder / "model.safetensors").items())]
+    )
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_a_run_that_was_interrupted_ends_with_the_bits_of_one_that_was_not(tmp_path, faces, world_size) -> None:
+    rec = faces / "train.rec"
+    whole = _config(tmp_path / "whole", rec)
+    run_ranks(_run, world_size, whole)
+    # 60 images in batches of 12: step 4 lies inside of the first epoch, and the schedule is that of six steps.
+    run_ranks(_stop_after_four_steps, world_size, _config(tmp_path / "cut", rec))
+    run_ranks(_run, world_size, _config(tmp_path / "cut", rec))
+    assert torch.equal(_weights(tmp_path / "cut"), _weights(tmp_path / "whole"))
+
+
+def _stop_after_four_steps(config: TrainConfig) -> None:
+    trainer = Trainer(config, World(collectives.rank(), collectives.world_size(), 0, torch.device("cpu")))
+    trainer.step.warm_up(112)
+    for batch in trainer._batches():
+        trainer.step(batch)
+        if trainer.step.count == 4:
+            trainer._save()
+            return
+
+
+def test_a_checkpoint_of_two_ranks_goes_on_with_one_and_three(tmp_path: Path, faces: Path) -> None:
+    rec = faces / "train.rec"
+    run_ranks(_run, 1, _config(tmp_path / "whole", rec))
+    expected = _weights(tmp_path / "whole")
+    for world_size in (1, 3):
+        folder = tmp_path / str(world_size)
+        run_ranks(_stop_after_four_steps, 2, _config(folder, rec))
+        run_ranks(_run, world_size, _config(folder, rec))
+        assert float((_weights(folder) - expected).norm() / expected.norm()) < 1e-5
+
+
+def test_fifty_steps_on_real_faces_lose_the_same_on_one_and_two_ranks(tmp_path: Path, data_root: Path) -> None:
+    rec = data_root / "lfw_train.rec"
+    longer = {"train": {"steps": 50}, "checkpoint": {"every": 0}}
+    (alone,) = run_ranks(_run, 1, _config(tmp_path / "1", rec, longer))
+    two = run_ranks(_run, 2, _config(tmp_path / "2", rec, longer))[0]
+    assert len(alone) == len(two) == 50
+    torch.testing.assert_close(torch.tensor(two), torch.tensor(alone), rtol=2e-3, atol=0)
+    assert alone[-1] < alone[0]
+
+
+def test_a_finished_run_leaves_its_summary_its_weights_and_three_pictures(tmp_path: Path, faces: Path) -> None:
+    evaluate = {"evaluate": {"sets": [str(faces / "held_out.bin")], "at_start": True, "every": 3}}
+    run_ranks(_run, 2, _config(tmp_path, faces / "train.rec", evaluate))
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["steps"] == 6
+    assert summary["images_seen"] == 72
+    assert 0 <= summary["accuracy"] <= 1
+    assert summary["sets"]["held_out"]["pairs"] == 40
+    assert summary["images_per_s"] > 0
+    for picture in ("loss.png", "angles.png", "roc.png"):
+        assert (tmp_path / picture).read_bytes().startswith(b"\x89PNG")
+    assert list((tmp_path / "tensorboard").iterdir())
+    evaluations = [
+        line for line in (tmp_path / "metrics.jsonl").read_text().splitlines() if "held_out/accuracy" in line
+    ]
+    assert [json.loads(line)["step"] for line in evaluations] == [0, 3, 6]
+    kept = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert kept == ["step-000000004", "step-000000006"]
+
+
+def test_a_run_goes_through_its_image_sizes(tmp_path: Path, faces: Path) -> None:
+    sizes = {"train": {"image_sizes": [64, 112], "image_sizes_until": [0.5, 1.0]}}
+    trainer = Trainer(_config(tmp_path, faces / "train.rec", sizes), World(0, 1, 0, torch.device("cpu")))
+    assert [batch.images.shape[2] for batch in trainer._batches()] == [64, 64, 64, 112, 112, 112]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"backbone": {"embedding_dim": 16}}, "was made with backbone.embedding_dim=32, not 16"),
+        ({"optim": {"name": "adamw"}}, "was made with optim.name=sgd, not adamw"),
+    ],
+)
+def test_resuming_another_model_is_refused(tmp_path: Path, faces: Path, change: dict, message: str) -> None:
+    rec = faces / "train.rec"
+    run_ranks(_stop_after_four_steps, 1, _config(tmp_path, rec))
+    with pytest.raises(CheckpointError, match=message):
+        Trainer(_config(tmp_path, rec, change), World(0, 1, 0, torch.device("cpu")))
+
+
+def test_a_folder_that_holds_a_run_is_not_begun_again(tmp_path: Path, faces: Path) -> None:
+    rec = faces / "train.rec"
+    run_ranks(_stop_after_four_steps, 1, _config(tmp_path, rec))
+    with pytest.raises(ConfigError, match="holds a run"):
+        Trainer(_config(tmp_path, rec, {"resume": "never"}), World(0, 1, 0, torch.device("cpu")))
+
+
+def _refusal(config: TrainConfig) -> str:
+    try:
+        _run(config)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+    return "nothing"
+
+
+def test_more_ranks_than_classes_are_refused_on_every_rank(tmp_path: Path, faces: Path) -> None:
+    from arcdist.data.synthetic import SyntheticConfig, write_record
+
+    write_record(SyntheticConfig(identities=2, images_per_identity=6), tmp_path / "two.rec", workers=1)
+    batch = {"train": {"global_batch_size": 12}}
+    for answer in run_ranks(_refusal, 3, _config(tmp_path / "run", tmp_path / "two.rec", batch)):
+        assert "ConfigError: 2 classes cannot be shared out over 3 ranks" in answer
+
+
+def test_a_missing_file_is_told_by_one_rank_and_stops_all(tmp_path: Path) -> None:
+    first, second = run_ranks(_refusal, 2, _config(tmp_path / "run", tmp_path / "none.rec"))
+    assert "none.rec" in first
+    assert second.startswith("PeerError")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"data": {"num_classes": 11}}, "data.num_classes: 11, but .* has 10"),
+        ({"data": {"images": 59}}, "data.images: 59, but .* has 60"),
+        ({"data": {"image_size": 96}}, "data.image_size: 96, but .* are 112×112"),
+        ({"folder": "/proc/arcdist"}, "folder: /proc/arcdist: cannot be written"),
+    ],
+)
+def test_a_configuration_that_the_data_contradicts_is_refused(tmp_path, faces, change, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Trainer(_config(tmp_path, faces / "train.rec", change), World(0, 1, 0, torch.device("cpu")))
