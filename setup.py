@@ -6,21 +6,22 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
-VERSION = re.search(r'__version__ = "(.+?)"', (HERE / "arcdist/__init__.py").read_text())[1]
-GROUPS = ["arcdist.configs", *(f"arcdist.configs.{path.name}" for path in (HERE / "configs").iterdir() if path.is_dir())]
+(VERSION,) = re.findall(r'__version__ = "(.+?)"', (HERE / "arcdist/__init__.py").read_text())
+FOLDERS = sorted(path.name for path in (HERE / "configs").iterdir() if path.is_dir())
+CONFIGS = ["arcdist.configs", *(f"arcdist.configs.{name}" for name in FOLDERS)]
 
 setup(
     name="arcdist",
     version=VERSION,
     description="Training of face-recognition embeddings with ArcFace and its relatives, at any scale",
-    long_description=(HERE / "README.md").read_text() if (HERE / "README.md").exists() else "",
+    long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     python_requires=">=3.10",
     # configs/ stands at the top of the repository and inside the installed package.
-    packages=[*find_packages(include=["arcdist", "arcdist.*"]), *GROUPS],
+    packages=[*find_packages(include=["arcdist", "arcdist.*"]), *CONFIGS],
     package_dir={"arcdist.configs": "configs"},
-    package_data={group: ["*.yaml"] for group in GROUPS},
+    package_data={group: ["*.yaml"] for group in CONFIGS},
     install_requires=[
         "torch>=2.11,<2.14",
         "numpy>=1.26",

@@ -217,8 +217,10 @@ def _gaussian(image: np.ndarray, sigma_x_px: float, sigma_y_px: float) -> np.nda
 
 
 def _gaussian_kernel(sigma_px: float) -> np.ndarray:
-    if sigma_px == 0:
-        return np.ones(1, np.float32)
+    """Return weights of variance sigma²: three below 0.5, where a sampled Gaussian would be narrower than it says."""
+    variance = sigma_px**2
+    if variance < 0.5:
+        return np.array([variance / 2, 1 - variance, variance / 2], np.float32)
     return cv2.getGaussianKernel(2 * math.ceil(3 * sigma_px) + 1, sigma_px, cv2.CV_32F)
 
 

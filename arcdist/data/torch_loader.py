@@ -5,7 +5,7 @@ processes, no pickling, no tensor for each sample and no collating.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -121,7 +121,7 @@ class TorchLoader:
         self.size_at = size_at
         cv2.setNumThreads(0)  # OpenCV's own threads would compete with ours for the same cores
 
-    def batches(self, first_step: int, last_step: int) -> Iterator[Batch]:
+    def batches(self, first_step: int, last_step: int) -> Generator[Batch, None, None]:
         """Yield this rank's batches of the steps ``[first_step, last_step)``, made up to ``prefetch`` ahead.
 
         Leaving the iterator early, by any way, stops the threads.

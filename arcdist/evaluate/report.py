@@ -56,15 +56,15 @@ def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
 def draw(
     folder: str | Path,
     *,
-    steps: Sequence[int],
-    loss: Sequence[float],
+    steps: Sequence[int] = (),
+    loss: Sequence[float] = (),
     cosines: Mapping[str, tuple[Floats, Floats]],
     results: Mapping[str, VerificationResult],
     accuracies: Mapping[str, tuple[Sequence[int], Sequence[float]]] | None = None,
 ) -> list[Path]:
-    """Write ``loss.png``, ``angles.png`` and ``roc.png`` to a folder; return their paths.
+    """Write ``loss.png``, ``angles.png`` and ``roc.png`` to a folder; return the paths of those that were drawn.
 
-    Without any evaluation set only the first is drawn.
+    Without a loss there is no first, without an evaluation set there are no others.
 
     Args:
         steps: ``[N]``, the steps at which the loss was recorded.
@@ -76,10 +76,13 @@ def draw(
     from arcdist.evaluate import plots  # matplotlib takes a second to import
 
     folder = Path(folder)
-    plots.loss_curve(folder / "loss.png", steps, loss, accuracies)
+    drawn = []
+    if steps:
+        plots.loss_curve(folder / "loss.png", steps, loss, accuracies)
+        drawn.append(folder / "loss.png")
     if not cosines:
-        return [folder / "loss.png"]
+        return drawn
     thresholds = {name: 1 - float(np.mean(result.thresholds)) / 2 for name, result in results.items()}
     plots.angle_histogram(folder / "angles.png", cosines, thresholds)
     plots.roc_curve(folder / "roc.png", cosines)
-    return [folder / "loss.png", folder / "angles.png", folder / "roc.png"]
+    return [*drawn, folder / "angles.png", folder / "roc.png"]

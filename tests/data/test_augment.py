@@ -1,5 +1,6 @@
 """What is done to an image depends on seed and position alone, and is what the words say."""
 
+import cv2
 import numpy as np
 import pytest
 
@@ -27,6 +28,12 @@ def blob(x: float, y: float, side: int = 40, sigma: float = 3.0) -> np.ndarray:
     rows, columns = np.mgrid[:side, :side]
     spot = 255 * np.exp(-((columns - x) ** 2 + (rows - y) ** 2) / (2 * sigma**2))
     return np.repeat(spot.round().astype(np.uint8)[..., None], 3, axis=2)
+
+
+def inner(image: np.ndarray) -> np.ndarray:
+    """Return the image without an eighth at each side."""
+    margin = len(image) // 8
+    return image[margin:-margin, margin:-margin]
 
 
 def center_of_mass(image: np.ndarray) -> tuple[float, float]:
@@ -137,14 +144,16 @@ def test_a_smaller_size_is_the_same_with_and_without_a_warp(size: int) -> None:
     np.testing.assert_allclose(within.astype(int), without.astype(int), atol=12)
 
 
-@pytest.mark.parametrize("size", [20, 24, 28])
-def test_a_warp_to_a_smaller_size_does_not_alias(size: int) -> None:
-    stripes = np.zeros((40, 40, 3), np.uint8)
-    stripes[:, ::2] = 255  # finer than the smaller image can show
-    turned = parameters(rotation_rad=0.1)
-    warp = Augment(only(rotation_deg=10.0), 1)
-    contrast = [warp.apply(stripes, turned, side)[5:-5, 5:-5].std() for side in (40, size)]
-    assert contrast[1] < 0.5 * contrast[0]
+@pytest.mark.parametrize("size", [200, 240, 280, 320])
+def test_a_warp_to_a_smaller_size_has_most_of_the_aliasing_taken_away(size: int) -> None:
+    image = noise(400, 400)  # so large that chance moves its deviation by less than 1%
+    warp, turned = Augment(only(rotation_deg=10.0), 1), parameters(rotation_rad=0.1)
+    filtered, unfiltered = (
+        warp.apply(image, turned, side) for side in (size, 400)
+    )  # sampling alone keeps the deviation
+    averaged = cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)
+    excess, unfiltered_excess = (inner(each).std() - averaged.std() for each in (filtered, unfiltered))
+    assert excess < 0.5 * unfiltered_excess
 
 
 def test_black_stays_black_where_a_warp_lets_a_border_in() -> None:
@@ -160,7 +169,7 @@ def test_gray_has_the_luma_of_the_image() -> None:
     augment = Augment(only(gray=1.0), 1)
     image = augment.apply(noise(), augment.draw(np.arange(1))[0])
     luma = noise() @ [0.299, 0.587, 0.114]
-    np.testing.assert_allclose(image, np.repeat(luma[..., None], 3, axis=2), atol=0.51)
+    np.testing.assert_allclose(image, np.repeat(luma[..., None], 3, axis=2), atol=1)
 
 
 def test_a_hue_turn_moves_red_towards_yellow_or_magenta_and_keeps_luma_and_gray() -> None:

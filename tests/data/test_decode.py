@@ -83,7 +83,7 @@ def test_a_webp_with_alpha_has_its_size() -> None:
 
 
 def test_a_wrong_size_is_said_with_the_right_one(payloads: dict) -> None:
-    with pytest.raises(DataError, match="^train.rec record 13: is 112×96 pixels, not 112×112$"):
+    with pytest.raises(DataError, match=r"^train\.rec record 13: is 112×96 pixels, not 112×112$"):
         decode(payloads["jpeg_96x112"], "train.rec record 13", size=(112, 112))
 
 
@@ -91,7 +91,7 @@ def test_a_wrong_size_is_said_with_the_right_one(payloads: dict) -> None:
 @pytest.mark.parametrize("kept", [0.99, 0.5, 0.01])
 def test_an_image_that_is_cut_short_is_damaged(payloads: dict, case: str, kept: float) -> None:
     payload = payloads[case]
-    with pytest.raises(DataError, match="^it: "):
+    with pytest.raises(DataError, match=r"^it: "):
         decode(payload[: int(kept * len(payload))], "it")
 
 
@@ -127,7 +127,7 @@ def bombs() -> dict[str, bytes]:
 
 @pytest.mark.parametrize("format", ["jpeg", "png", "bmp", "webp"])
 def test_a_header_that_states_gigabytes_is_refused_before_decoding(format: str) -> None:
-    with pytest.raises(DataError, match="the header states 6....×6.... pixels"):
+    with pytest.raises(DataError, match=r"the header states 6\d{4}×6\d{4} pixels"):
         decode(bombs()[format], "bomb")
 
 
