@@ -33,6 +33,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return importlib.import_module(f"arcdist.cli.{verb}").main(rest)
     except KeyboardInterrupt:
         return 130
+    except BrokenPipeError:  # the reader of our output has what it wanted: `arcdist train --help | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except Exception as error:
         code = tell(verb, error)
         if code is None:

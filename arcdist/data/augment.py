@@ -202,9 +202,7 @@ def _warp(image: np.ndarray, parameters: np.void, height: int, width: int) -> np
     matrix[:, 2] = parameters["shift_px"] - matrix[:, :2] @ [(image.shape[1] - 1) / 2, (image.shape[0] - 1) / 2]
     matrix /= [[shrink_x], [shrink_y]]
     matrix[:, 2] += [(width - 1) / 2, (height - 1) / 2]
-    # OpenCV warps four channels about twice as fast as three.
-    image = cv2.warpAffine(cv2.cvtColor(image, cv2.COLOR_RGB2RGBA), matrix, (width, height), flags=cv2.INTER_LINEAR)
-    return cv2.cvtColor(image, cv2.COLOR_RGBA2RGB)
+    return cv2.warpAffine(image, matrix, (width, height), flags=cv2.INTER_LINEAR)
 
 
 def _antialiasing_sigma(shrink: float) -> float:

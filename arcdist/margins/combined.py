@@ -20,6 +20,9 @@ class CombinedConfig:
     m1: float = field(default=1.0, metadata={"help": "multiplies the angle (SphereFace)"})
     m2: float = field(default=0.5, metadata={"help": "is added to the angle, in radians (ArcFace)"})
     m3: float = field(default=0.0, metadata={"help": "is taken from the cosine (CosFace)"})
+    warmup: float = field(
+        default=0.0, metadata={"help": "share of the run over which the margins grow from none to these, in [0, 1]"}
+    )
     gradient: str = field(
         default="exact", metadata={"help": "exact | straight_through (arcface_torch's, for comparison with it)"}
     )
@@ -34,6 +37,8 @@ class CombinedConfig:
             value = getattr(self, name)
             if not (math.isfinite(value) and 0 <= value < math.pi):
                 raise ConfigError(f"margin.{name}: {value}: must be in [0, π); m2 is in radians, not in degrees")
+        if not 0 <= self.warmup <= 1:
+            raise ConfigError(f"margin.warmup: {self.warmup}: must be in [0, 1], a share of the run")
         if self.gradient not in GRADIENTS:
             raise ConfigError(f"margin.gradient: {self.gradient!r}: must be one of {', '.join(GRADIENTS)}")
 
@@ -41,6 +46,10 @@ class CombinedConfig:
         """Return the margin."""
         self.validate()
         return Combined(self.scale, self.m1, self.m2, self.m3, self.gradient)
+
+    def strength(self, step: int, total_steps: int) -> float:
+        """Return the share of the margins that counts at a step, in [0, 1]."""
+        return min(1.0, step / (self.warmup * total_steps)) if self.warmup else 1.0
 
 
 class Combined:
@@ -54,26 +63,30 @@ class Combined:
 
     With ``gradient="straight_through"`` value and gradient are arcface_torch's: the margin counts as a constant, so
     the slope is ``scale`` at every angle, and beyond π the cosine rises again.
+
+    ``strength`` in [0, 1] may be set at any time: the share of the margins that counts, for a start without them.
     """
 
     def __init__(
         self, scale: float = 64.0, m1: float = 1.0, m2: float = 0.5, m3: float = 0.0, gradient: str = "exact"
     ) -> None:
-        CombinedConfig(scale, m1, m2, m3, gradient).validate()
+        CombinedConfig(scale, m1, m2, m3, gradient=gradient).validate()
+        self.strength = 1.0
         self.scale, self.m1, self.m2, self.m3, self.gradient = scale, m1, m2, m3, gradient
 
     def target_logit(self, cosine: Tensor) -> Tensor:
         """Return the target's logit, of ``cosine``'s shape and dtype; cosines beyond ±1 by rounding count as ±1."""
-        if self.m1 == 1 and self.m2 == 0:
-            return self.scale * (cosine - self.m3)
+        m1, m2, m3 = 1 + self.strength * (self.m1 - 1), self.strength * self.m2, self.strength * self.m3
+        if m1 == 1 and m2 == 0:
+            return self.scale * (cosine - m3)
         widened: Tensor
         if self.gradient == "straight_through":
             with torch.no_grad():
-                shift = (self.m1 * cosine.clamp(-1, 1).arccos() + self.m2).cos() - cosine
+                shift = (m1 * cosine.clamp(-1, 1).arccos() + m2).cos() - cosine
             widened = cosine + shift
         else:
-            widened = _WidenedCosine.apply(cosine, self.m1, self.m2)
-        return self.scale * (widened - self.m3)
+            widened = _WidenedCosine.apply(cosine, m1, m2)
+        return self.scale * (widened - m3)
 
 
 class _WidenedCosine(torch.autograd.Function):

@@ -9,6 +9,7 @@ taken over a micro-batch (BatchNorm's statistics, the random numbers of dropout)
 """
 
 import contextlib
+import inspect
 from dataclasses import dataclass, field
 
 import torch
@@ -93,11 +94,15 @@ class Step:
         self.parallel = self._data_parallel() if world.size > 1 else backbone
 
     def _data_parallel(self) -> DistributedDataParallel:
+        known = inspect.signature(DistributedDataParallel).parameters
+        no_broadcast = (
+            "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
+        )  # torch < 2.13
         return DistributedDataParallel(
             self.backbone,
             device_ids=[self.world.device] if self.world.device.type == "cuda" else None,
-            broadcast_buffers=False,
             gradient_as_bucket_view=True,
+            **{no_broadcast: False},
         )
 
     def warm_up(self, image_size: int) -> None:

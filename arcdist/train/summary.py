@@ -29,12 +29,14 @@ def machine() -> dict[str, Any]:
 
 
 def reached(scores: Mapping[str, Scored], history: list[dict[str, Any]]) -> dict[str, Any]:
-    """Return accuracy and spread of the first set, what it was at the start, and every set's result."""
+    """Return accuracy and spread of the first set, what it was before the first step, and every set's result."""
     summary: dict[str, Any] = {"sets": {name: scored.result.as_dict() for name, scored in scores.items()}}
     if scores:
         name, (result, _) = next(iter(scores.items()))
-        first = next(record[f"{name}/accuracy"] for record in history if f"{name}/accuracy" in record)
-        summary |= {"set": name, "accuracy": result.accuracy, "std": result.std, "accuracy_at_start": first}
+        summary |= {"set": name, "accuracy": result.accuracy, "std": result.std}
+        at_start = [record for record in history if record["step"] == 0 and f"{name}/accuracy" in record]
+        if at_start:
+            summary["accuracy_at_start"] = at_start[0][f"{name}/accuracy"]
     return summary
 
 
@@ -57,8 +59,8 @@ def leave(folder: Path, summary: dict[str, Any], scores: Mapping[str, Scored], m
     if scores:
         console.print(results_table({name: scored.result for name, scored in scores.items()}))
         console.print(
-            f"{summary['set']}: {100 * summary['accuracy']:.2f} ± {100 * summary['std']:.2f} % "
-            f"(at the start {100 * summary['accuracy_at_start']:.2f} %)"
+            f"{summary['set']}: {100 * summary['accuracy']:.2f} ± {100 * summary['std']:.2f} %"
+            + (f" (at the start {100 * summary['accuracy_at_start']:.2f} %)" if "accuracy_at_start" in summary else "")
         )
     console.print(
         f"{summary['images_seen']:,} images in {summary['seconds']:,.0f} s of training: "

@@ -103,6 +103,7 @@ class Trainer:
         self.metrics.resume()
         for batch in self._batches():
             learning_rate = self.step.learning_rate
+            self.step.head.margin.strength = self.config.margin.strength(self.step.count, self.total_steps)
             loss = self.step(batch)
             self.metrics.record(self.step.count, loss, learning_rate)
             last = self.step.count == self.total_steps

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from arcdist.errors import ConfigError
-from arcdist.margins import Combined
+from arcdist.margins import Combined, CombinedConfig
 
 CASES = {
     "ArcFace": (1.0, 0.5, 0.0),
@@ -78,3 +78,19 @@ def test_cosines_of_exactly_one_and_beyond_give_finite_gradients(m1, m2, m3, dty
 def test_a_value_that_cannot_be_right_is_refused_by_name(values: dict, key: str) -> None:
     with pytest.raises(ConfigError, match=f"margin.{key}"):
         Combined(**values)
+
+
+def test_a_margin_of_strength_zero_is_none_and_of_one_the_whole() -> None:
+    cosine = _inside(1.2, 0.5)
+    margin = Combined(64, 1.2, 0.5, 0.1)
+    whole = margin.target_logit(cosine)
+    margin.strength = 0.0
+    torch.testing.assert_close(margin.target_logit(cosine), 64 * cosine)
+    margin.strength = 1.0
+    assert torch.equal(margin.target_logit(cosine), whole)
+
+
+def test_a_warm_up_raises_the_strength_straight_over_its_share_of_the_run() -> None:
+    config = CombinedConfig(warmup=0.5)
+    assert [config.strength(step, 100) for step in (0, 25, 50, 99)] == [0, 0.5, 1, 1]
+    assert CombinedConfig().strength(0, 100) == 1
