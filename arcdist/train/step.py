@@ -11,6 +11,7 @@ taken over a micro-batch (BatchNorm's statistics, the random numbers of dropout)
 import contextlib
 import inspect
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -94,15 +95,14 @@ class Step:
         self.parallel = self._data_parallel() if world.size > 1 else backbone
 
     def _data_parallel(self) -> DistributedDataParallel:
-        known = inspect.signature(DistributedDataParallel).parameters
-        no_broadcast = (
-            "forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers"
-        )  # torch < 2.13
+        # torch 2.13 has a new name for it, and warns of the old one.
+        new = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
+        buffers: dict[str, Any] = {"forward_sync_buffers" if new else "broadcast_buffers": False}
         return DistributedDataParallel(
             self.backbone,
             device_ids=[self.world.device] if self.world.device.type == "cuda" else None,
             gradient_as_bucket_view=True,
-            **{no_broadcast: False},
+            **buffers,
         )
 
     def warm_up(self, image_size: int) -> None:
