@@ -24,7 +24,7 @@ from rich.progress import track
 from arcdist.data.evalsets import write_bin
 from arcdist.data.face_drawing import SPARE_DRAWS, draw_face
 from arcdist.data.face_traits import Person, Shot, trait_count, traits
-from arcdist.data.recordio import RecordWriter
+from arcdist.data.training_set import TrainingSetWriter
 from arcdist.errors import ConfigError
 from arcdist.runtime.seeds import mix, uniform
 
@@ -91,17 +91,9 @@ def write_record(config: SyntheticConfig, path: "str | os.PathLike[str]", worker
     path.parent.mkdir(parents=True, exist_ok=True)
     classes, each = config.identities, config.images_per_identity
     images = ((identity, image) for identity in range(classes) for image in range(each))
-    with RecordWriter(path) as writer:
+    with TrainingSetWriter(path, config.image_size) as writer:
         for number, payload in enumerate(_encode_all(config, images, classes * each, workers)):
-            writer.write(number + 1, number // each, payload)
-        end = classes * each + 1
-        writer.write(0, [end, end + classes], b"")
-        for label in range(classes):
-            writer.write(end + label, [1 + label * each, 1 + (label + 1) * each], b"")
-        text = f"{classes},{config.image_size},{config.image_size}\n"
-        path.with_suffix(".property").write_text(text, encoding="ascii")
-        if set(path.parent.glob("*.rec")) <= {path}:  # the folder's own, which insightface looks for
-            path.with_name("property").write_text(text, encoding="ascii")
+            writer.write(number // each, payload)
 
 
 def write_pairs(

@@ -16,7 +16,7 @@ from rich.progress import track
 
 from arcdist.data.datasets import MAX_CLASSES, height_by_width
 from arcdist.data.decode import decode
-from arcdist.data.recordio import RecordWriter
+from arcdist.data.training_set import TrainingSetWriter
 from arcdist.errors import ConfigError, DataError
 from arcdist.prepare.pairs import identities_of
 
@@ -79,10 +79,8 @@ class PackReport:
 def pack(config: PackConfig) -> PackReport:
     """Return what was written: ``OUT.rec``, ``.idx``, ``.lst`` and ``.property``, and ``property`` for a lone set.
 
-    The layout is that of insightface's ``face2rec2.py``: images with keys 1, 2, … and scalar labels, those of one
-    identity adjacent, identities in the order of their folders' names; then record 0, with label
-    ``[n + 1, n + 1 + classes]``; then for each identity a record ``[first key, one past its last]``. A line of the
-    ``.lst`` is ``key<TAB>label<TAB>path``. JPEG images of the right size are taken byte for byte.
+    The layout is ``TrainingSetWriter``'s, identities in the order of their folders' names. A line of the ``.lst`` is
+    ``key<TAB>label<TAB>path``. JPEG images of the right size are taken byte for byte.
 
     Files that hold no readable image are skipped and reported, and so is an identity without any. Hidden files are
     passed over.
@@ -95,39 +93,31 @@ def pack(config: PackConfig) -> PackReport:
     began = time.monotonic()
     root, output = Path(config.images), Path(config.output)
     folders = _identity_folders(root, identities_of(Path(config.exclude)) if config.exclude else set())
-    spans: list[tuple[int, int]] = []
     skipped: list[Skipped] = []
     counts: Counter[str] = Counter()
-    key = 1
     console = Console(stderr=True)
     list_aside = output.with_name(f"{output.stem}.lst.{os.getpid()}.partial")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with (
-            RecordWriter(output) as writer,
+            TrainingSetWriter(output, config.image_size) as writer,
             open(list_aside, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as label_list,
             ThreadPoolExecutor(config.workers) as pool,
         ):
             for folder in track(folders, "packing", console=console, transient=True, disable=not config.progress):
-                first = key
-                files = _files(folder)
+                label, files = writer.identities, _files(folder)
                 for file, image in zip(files, pool.map(lambda file: _load(file, config), files)):
                     name = file.relative_to(root).as_posix()
                     if isinstance(image, str):
                         skipped.append(Skipped(name, image))
                         continue
                     payload, how = image
-                    writer.write(key, len(spans), payload)
-                    label_list.write(f"{key}\t{len(spans)}\t{name}\n")
+                    key = writer.write(label, payload)
+                    label_list.write(f"{key}\t{label}\t{name}\n")
                     counts[how] += 1
-                    key += 1
-                if key > first:
-                    spans.append((first, key))
-            if not spans:
+            if not writer.images:
                 raise DataError(f"{root}: no readable image in {len(folders)} folders; {_examples(skipped)}")
-            _write_identities(writer, spans)
         list_aside.replace(output.with_suffix(".lst"))
-        _write_property(output, f"{len(spans)},{config.image_size},{config.image_size}\n")
     except OSError as error:
         raise DataError(f"{output}: cannot be written: {error.strerror}") from None
     finally:
@@ -135,8 +125,8 @@ def pack(config: PackConfig) -> PackReport:
             list_aside.unlink()
     return PackReport(
         output=str(output),
-        identities=len(spans),
-        images=key - 1,
+        identities=writer.identities,
+        images=writer.images,
         kept=counts["kept"],
         encoded=counts["encoded"],
         resized=counts["resized"],
@@ -198,29 +188,7 @@ def _load(file: Path, config: PackConfig) -> "tuple[bytes, str] | str":
 
 def _is_plain_jpeg(payload: bytes) -> bool:
     """Return whether these bytes are a JPEG that every reader decodes alike; of CMYK some give the inverse."""
-    return simplejpeg.is_jpeg(payload) and simplejpeg.decode_jpeg_header(payload)[2] not in ("CMYK", "YCCK")
-
-
-def _write_identities(writer: RecordWriter, spans: list[tuple[int, int]]) -> None:
-    """Write record 0 and the records of the identities.
-
-    Above 2**24 not every key is a float32. What record 0 says is then the nearest one below, so that other readers
-    lose an image or two of the last identity, and never take an identity record for an image.
-    """
-    end = spans[-1][1]
-    stated = np.float32(end)
-    if int(stated) > end:
-        stated = np.nextafter(stated, np.float32(0))
-    writer.write(0, np.array([stated, end + len(spans)], np.float32), b"")
-    for number, span in enumerate(spans):
-        writer.write(end + number, np.array(span, np.float32), b"")
-
-
-def _write_property(output: Path, text: str) -> None:
-    """Write the set's own file, and the folder's, which insightface looks for, unless other sets are there."""
-    output.with_suffix(".property").write_text(text, encoding="ascii")
-    if list(output.parent.glob("*.rec")) == [output]:
-        output.with_name("property").write_text(text, encoding="ascii")
+    return payload.startswith(b"\xff\xd8\xff") and simplejpeg.decode_jpeg_header(payload)[2] not in ("CMYK", "YCCK")
 
 
 def _examples(skipped: list[Skipped]) -> str:

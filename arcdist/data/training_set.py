@@ -1,0 +1,90 @@
+"""Writing a training set in the layout of insightface's ``face2rec2.py``, which its trainers and ours read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+
+from arcdist.data.recordio import RecordWriter
+
+
+class TrainingSetWriter:
+    """Images with the keys 1, 2, … and scalar labels, those of one identity adjacent; then, on a clean end, the rest.
+
+    The rest is record 0, with label ``[n + 1, n + 1 + classes]`` and no payload, a record
+    ``[first key, one past its last]`` for each identity, and ``NAME.property`` (``classes,height,width``); also
+    ``property``, which insightface looks for, unless the folder holds another .rec.
+
+    An exception inside of the context leaves nothing.
+
+    Args:
+        path: of the .rec.
+        image_size: height and width in pixels, for the property.
+
+    Errors: RecordError for a folder that cannot be written.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], image_size: int) -> None:
+        self.path, self.image_size = Path(path), image_size
+        self._records = RecordWriter(path)
+        self._first_keys: list[int] = []
+        self._next_key = 1
+
+    @property
+    def images(self) -> int:
+        """Images written so far."""
+        return self._next_key - 1
+
+    @property
+    def identities(self) -> int:
+        """Identities that have an image so far: the label of the next one."""
+        return len(self._first_keys)
+
+    def write(self, label: int, payload: bytes) -> int:
+        """Write an encoded image of the last identity, or of the next one; return its key."""
+        assert label in (self.identities - 1, self.identities), f"label {label} after {self.identities} identities"
+        key = self._next_key
+        if label == self.identities:
+            self._first_keys.append(key)
+        self._records.write(key, label, payload)
+        self._next_key += 1
+        return key
+
+    def __enter__(self) -> TrainingSetWriter:
+        """Return the writer."""
+        self._records.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Complete the set, or leave nothing of it."""
+        if kind is None:
+            self._write_identities()
+        self._records.__exit__(kind, error, trace)
+        if kind is None:
+            self._write_property()
+
+    def _write_identities(self) -> None:
+        """Write record 0 and the records of the identities.
+
+        Above 2**24 not every key is a float32. What record 0 says is then the nearest one below, so that other
+        readers lose an image or two of the last identity, and never take an identity record for an image.
+        """
+        end = self._next_key
+        stated = np.float32(end)
+        if int(stated) > end:
+            stated = np.nextafter(stated, np.float32(0))
+        self._records.write(0, np.array([stated, end + self.identities], np.float32), b"")
+        stops = [*self._first_keys[1:], end]
+        for number, span in enumerate(zip(self._first_keys, stops)):
+            self._records.write(end + number, np.array(span, np.float32), b"")
+
+    def _write_property(self) -> None:
+        text = f"{self.identities},{self.image_size},{self.image_size}\n"
+        self.path.with_suffix(".property").write_text(text, encoding="ascii")
+        if list(self.path.parent.glob("*.rec")) == [self.path]:
+            self.path.with_name("property").write_text(text, encoding="ascii")
