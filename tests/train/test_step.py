@@ -88,9 +88,9 @@ def test_a_clipped_step_does_not_depend_on_world_size(optimizer: str) -> None:
 
 @pytest.mark.parametrize("precision", ["bf16", "fp16"])
 def test_half_precision_follows_the_float32_losses(precision: str) -> None:
-    full = _train(StepConfig(ROWS, micro_batch_size=12, precision="fp32"), 6, True)["loss"]
-    for rank in run_ranks(_train, 2, StepConfig(ROWS, micro_batch_size=12, precision=precision), 6, True):
-        torch.testing.assert_close(rank["loss"], full, rtol=0.05, atol=0)
+    full = _train(StepConfig(ROWS, micro_batch_size=12, precision="fp32"), 6, False)["loss"]
+    for rank in run_ranks(_train, 2, StepConfig(ROWS, micro_batch_size=12, precision=precision), 6, False):
+        torch.testing.assert_close(rank["loss"], full, rtol=0.02, atol=0)
 
 
 def test_an_infinite_gradient_of_one_shard_skips_the_step_on_every_rank() -> None:
