@@ -182,7 +182,6 @@ class Trainer:
     def _save(self) -> None:
         self.metrics.pause()
         step = self.step
-        step.statistics.average_over_ranks()
         about = {
             "arcdist": arcdist.__version__,
             "backbone": self.config.backbone.name,
@@ -200,7 +199,6 @@ class Trainer:
         if not self.sets:
             return
         self.metrics.pause()
-        self.step.statistics.average_over_ranks()
         self.scores = score_sets(
             self.step.backbone,
             self.sets,

@@ -22,7 +22,7 @@ SMALL: dict[str, Any] = {
     "backbone": {"name": "small", "embedding_dim": 32},
     "margin": {"scale": 16.0, "m2": 0.2},
     "optim": {"lr": 0.02},
-    "train": {"global_batch_size": 12, "micro_batch_size": 4, "steps": 6, "precision": "fp32", "log_every": 1},
+    "train": {"global_batch_size": 24, "micro_batch_size": 4, "steps": 6, "precision": "fp32", "log_every": 1},
     "checkpoint": {"every": 2},
     "data": {"augment": {"flip": 0.5}, "loader": {"workers": 1}},
 }
@@ -56,7 +56,7 @@ def test_a_run_that_was_interrupted_ends_with_the_bits_of_one_that_was_not(tmp_p
     rec = faces / "train.rec"
     whole = _config(tmp_path / "whole", rec)
     run_ranks(_run, world_size, whole)
-    # 60 images in batches of 12: step 4 lies inside of the first epoch, and the schedule is that of six steps.
+    # 60 images in batches of 24: step 4 lies inside of the second epoch, and the schedule is that of six steps.
     run_ranks(_stop_after_four_steps, world_size, _config(tmp_path / "cut", rec))
     run_ranks(_run, world_size, _config(tmp_path / "cut", rec))
     assert torch.equal(_weights(tmp_path / "cut"), _weights(tmp_path / "whole"))
@@ -85,7 +85,11 @@ def test_a_checkpoint_of_two_ranks_goes_on_with_one_and_three(tmp_path: Path, fa
 
 def test_fifty_steps_on_real_faces_lose_the_same_on_one_and_two_ranks(tmp_path: Path, data_root: Path) -> None:
     rec = data_root / "lfw_train.rec"
-    longer = {"train": {"steps": 50}, "checkpoint": {"every": 0}}
+    longer = {
+        "train": {"steps": 50, "global_batch_size": 32, "micro_batch_size": 16},
+        "checkpoint": {"every": 0},
+        "optim": {"lr": 0.002},
+    }
     (alone,) = run_ranks(_run, 1, _config(tmp_path / "1", rec, longer))
     two = run_ranks(_run, 2, _config(tmp_path / "2", rec, longer))[0]
     assert len(alone) == len(two) == 50
@@ -98,7 +102,7 @@ def test_a_finished_run_leaves_its_summary_its_weights_and_three_pictures(tmp_pa
     run_ranks(_run, 2, _config(tmp_path, faces / "train.rec", evaluate))
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["steps"] == 6
-    assert summary["images_seen"] == 72
+    assert summary["images_seen"] == 144
     assert 0 <= summary["accuracy"] <= 1
     assert summary["sets"]["held_out"]["pairs"] == 40
     assert summary["images_per_s"] > 0
