@@ -6,11 +6,18 @@ the fault is, what was found and what would work; it never echoes a secret.
 
 
 class ArcdistError(Exception):
-    """A mistake in what the user gave; every other exception is a defect of arcdist."""
+    """A mistake in what the user gave; every other exception is a defect of arcdist.
+
+    ``on_every_rank`` says that all ranks raise it alike, so that one of them tells it.
+    """
+
+    on_every_rank = False
 
 
 class ConfigError(ArcdistError):
     """A key or a value of the configuration that cannot be right."""
+
+    on_every_rank = True
 
 
 class DataError(ArcdistError):

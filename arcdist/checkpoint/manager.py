@@ -16,13 +16,16 @@ import warnings
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch.distributed.checkpoint as dcp
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 
+from arcdist.checkpoint.reader import SafeReader
 from arcdist.errors import ArcdistError, ConfigError
 from arcdist.runtime import collectives
 
@@ -34,6 +37,8 @@ _log = logging.getLogger("arcdist")
 
 class CheckpointError(ArcdistError):
     """A checkpoint that cannot be written or read, or that is not of this run."""
+
+    on_every_rank = True
 
 
 @dataclass
@@ -81,13 +86,18 @@ class CheckpointManager:
                 metadata = {key: str(value) for key, value in about.items() if not isinstance(value, dict)}
                 save_file({name: tensor.contiguous() for name, tensor in weights.items()}, aside / WEIGHTS, metadata)
                 self._commit(aside, final, {"format": FORMAT, "step": step, "keys": sorted(tensors), **about})
-        except (OSError, CheckpointException) as error:
-            problem = f"{final}: cannot be written: {error}"
+        except (OSError, RuntimeError, SafetensorError, CheckpointException) as error:
+            problem = self._why_not(final, error)
             shutil.rmtree(aside, ignore_errors=True)
         problem = next((text for text in collectives.gather_objects(problem) if text), None)
         if problem:
             raise CheckpointError(problem)
         return final
+
+    def _why_not(self, final: Path, error: BaseException) -> str:
+        reason = str(error).strip().splitlines()[-1]
+        free_mb = shutil.disk_usage(self.folder).free / 1e6 if self.folder.exists() else 0
+        return f"{final}: cannot be written ({reason}); {free_mb:,.0f} MB are free there"
 
     def _commit(self, aside: Path, final: Path, marker: dict[str, Any]) -> None:
         """Make the folder durable, mark it, give it its name, and drop the checkpoints that are too many."""
@@ -99,9 +109,11 @@ class CheckpointManager:
         shutil.rmtree(final, ignore_errors=True)
         aside.rename(final)
         _flush(self.folder)
+        # What is newer comes from before this run went back to an older checkpoint: it is not of this history.
         whole = [path for path, _ in _marked(self.folder)]
-        for old in whole[: -self.config.keep]:
-            shutil.rmtree(old, ignore_errors=True)
+        older = [path for path in whole if path.name <= final.name]
+        for path in [*older[: -self.config.keep], *(path for path in whole if path.name > final.name)]:
+            shutil.rmtree(path, ignore_errors=True)
 
     def newest(self) -> Path | None:
         """Return the newest whole checkpoint, the same on every rank, or None."""
@@ -130,13 +142,23 @@ def read_marker(folder: Path) -> dict[str, Any]:
         marker = json.loads((folder / MARKER).read_text())
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{folder}: no whole checkpoint: {MARKER} cannot be read ({error})") from error
+    if not isinstance(marker, dict) or not isinstance(marker.get("files"), dict):
+        raise CheckpointError(f"{folder}: no whole checkpoint: {MARKER} does not list its files")
     if marker.get("format") != FORMAT:
         raise CheckpointError(f"{folder}: format {marker.get('format')}, but this arcdist reads format {FORMAT}")
+    missing = [key for key in ("step", "keys", "config") if key not in marker]
+    if missing:
+        raise CheckpointError(f"{folder}: {MARKER} lacks {', '.join(missing)}")
     return marker
 
 
-def load(folder: Path, tensors: dict[str, Tensor]) -> None:
+def load(folder: Path, tensors: dict[str, Tensor], checked: bool = False) -> None:
     """Fill ``tensors`` in place from a checkpoint that any number of ranks may have written.
+
+    Args:
+        folder: of the checkpoint.
+        tensors: as ``training_tensors`` names them.
+        checked: its files' checksums have just been found right.
 
     Errors: CheckpointError when its keys or shapes are not those of ``tensors``, or a file is damaged.
     """
@@ -147,23 +169,27 @@ def load(folder: Path, tensors: dict[str, Tensor]) -> None:
             f"{folder}: not of this model and optimizer: {len(missing)} tensors are missing (first {missing[:3]}), "
             f"{len(extra)} are not of it (first {extra[:3]})"
         )
-    fault = _fault(folder, marker) if collectives.rank() == 0 else None
-    fault = collectives.broadcast_object(fault)
+    fault = None if checked else collectives.from_rank_0(lambda: _fault(folder, marker))
     if fault:
         raise CheckpointError(f"{folder}: {fault}")
     try:
         with _quiet():
-            dcp.load(dict(tensors), checkpoint_id=str(folder), no_dist=not collectives.is_distributed())
-    except (CheckpointException, OSError, ValueError) as error:
-        raise CheckpointError(f"{folder}: cannot be loaded: {error}") from error
+            reader = SafeReader(str(folder))
+            dcp.load(dict(tensors), storage_reader=reader, no_dist=not collectives.is_distributed())
+    except (CheckpointException, OSError, ValueError, RuntimeError, UnpicklingError) as error:
+        raise CheckpointError(f"{folder}: cannot be loaded: {str(error).strip().splitlines()[-1]}") from error
 
 
 def _marked(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
     """Yield the checkpoints that carry a readable marker, oldest first."""
     for path in sorted(folder.glob("step-*")):
         if re.fullmatch(r"step-\d+", path.name) and (path / MARKER).is_file():
-            with contextlib.suppress(ValueError, OSError):
-                yield path, json.loads((path / MARKER).read_text())
+            try:
+                marker = read_marker(path)
+            except CheckpointError as error:
+                _log.warning("checkpoint is passed over: %s", error)
+            else:
+                yield path, marker
 
 
 def _fault(folder: Path, marker: dict[str, Any]) -> str | None:

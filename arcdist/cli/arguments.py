@@ -1,10 +1,13 @@
 """Arguments of the verbs that need no configuration groups: positions, key=value, ``--json PATH``."""
 
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
-from omegaconf import OmegaConf
+from omegaconf import ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
+from yaml import YAMLError
 
 from arcdist.cli.keys import help_lines, unknown_key
 from arcdist.errors import ConfigError
@@ -35,7 +38,7 @@ def parse(config_class: type[T], arguments: Sequence[str], positions: Sequence[s
             if not flag and not rest:
                 raise ConfigError(f"--{key}: needs a value")
             _set(config, config_class, key, "true" if flag else rest.pop(0))
-        elif "=" in argument:
+        elif re.match(r"(--)?[A-Za-z_][\w.]*=", argument) and not Path(argument).exists():
             key, _, value = argument.removeprefix("--").partition("=")
             _set(config, config_class, key, value)
         elif left:
@@ -46,6 +49,8 @@ def parse(config_class: type[T], arguments: Sequence[str], positions: Sequence[s
         return OmegaConf.to_object(config)  # ty: ignore[invalid-explicit-return]
     except MissingMandatoryValue as error:
         raise ConfigError(f"{error.full_key}: is not given; see --help") from None
+    except OmegaConfBaseException as error:
+        raise ConfigError(str(error).splitlines()[0]) from None
 
 
 def _set(config: Any, config_class: type, key: str, text: str) -> None:
@@ -53,8 +58,9 @@ def _set(config: Any, config_class: type, key: str, text: str) -> None:
         config.merge_with(OmegaConf.from_dotlist([f"{key}={text}"]))
     except (ConfigAttributeError, ConfigKeyError):
         raise unknown_key(key, config_class) from None
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"{key}={text}: {str(error).splitlines()[0]}") from None
+    except (OmegaConfBaseException, YAMLError) as error:
+        advice = "; a list is written [a.bin,b.bin]" if isinstance(OmegaConf.select(config, key), ListConfig) else ""
+        raise ConfigError(f"{key}={text}: {str(error).splitlines()[0]}{advice}") from None
 
 
 def help_page(usage: str, config_class: type) -> str:

@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import arcdist
-from arcdist.cli.keys import unknown_key
+from arcdist.cli.keys import keys_of, unknown_key
 from arcdist.errors import ConfigError
 from arcdist.train.config import TrainConfig
 
@@ -46,7 +46,7 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
     try:
         with initialize_config_dir(str(config_folder()), version_base="1.3"):
             return typed(compose("train", overrides=list(overrides)))
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         raise _explained(error) from None
 
 
@@ -56,6 +56,11 @@ def check_overrides(overrides: Sequence[str]) -> None:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
         raise _explained(error) from None
+    known = {key.name for key in keys_of(TrainConfig)} | set(groups())
+    for item in parsed:  # Hydra lets +key=value add what the configuration does not have
+        key = item.key_or_group
+        if (item.is_add() or item.is_force_add()) and key not in known and not key.startswith("hydra"):
+            raise unknown_key(key, TrainConfig)
     plain = [item.input_line for item in parsed if not item.is_sweep_override() and item.input_line]
     alternatives = [
         f"{item.get_key_element()}={value}"
@@ -88,4 +93,4 @@ def _explained(error: Exception) -> ConfigError:
         return ConfigError(f"{group}={option}: no such choice (known: {', '.join(groups().get(group, []))})")
     if match := re.search(r"Error merging override (\S+)", text):
         return ConfigError(f"{match[1]}: {reason}")
-    return ConfigError(" ".join(text.split()))
+    return ConfigError(text.splitlines()[0] if text else repr(error))

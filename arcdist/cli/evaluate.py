@@ -53,8 +53,12 @@ class EvaluateArguments:
             raise ConfigError(f"no model is named; usage: {USAGE}")
         if self.grid not in ("insightface", "exact"):
             raise ConfigError(f"grid: {self.grid!r}: must be insightface or exact")
+        if _holds_embeddings(self.model) and self.sets:
+            raise ConfigError("sets: a file of embeddings says itself which pairs it is of; leave sets out")
         if not self.sets and not _holds_embeddings(self.model):
             raise ConfigError("sets: none is named; give one or more .bin files: sets=[lfw.bin]")
+        if self.precision not in PRECISIONS:
+            raise ConfigError(f"precision: {self.precision!r}: must be one of {', '.join(PRECISIONS)}")
         if self.embedding_dim < 1 or self.image_size < 16:
             raise ConfigError("embedding_dim and image_size: must be at least 1 and 16")
         EvaluateConfig(batch_size=self.batch_size).validate()
@@ -71,11 +75,11 @@ def main(arguments: Sequence[str]) -> int:
     if _holds_embeddings(config.model):
         _tell(config, _score_embeddings(config))
         return 0
-    with open_world(config.runtime) as world:
-        set_up_log(world.rank)
-        scores = _score_model(config, world)
-        if world.is_first:
-            _tell(config, scores)
+    world = open_world(config.runtime)
+    set_up_log(world.rank)
+    scores = _score_model(config, world)
+    if world.is_first:
+        _tell(config, scores)
     return 0
 
 
@@ -115,14 +119,19 @@ def load_model(config: EvaluateArguments) -> nn.Module:
     Errors: DataError where there is none; ConfigError where the file does not say which backbone it is of.
     """
     path = Path(config.model)
-    if path.is_dir():
-        path = _weights_in(path)
-    if not path.exists():
+    try:
+        path = _weights_in(path) if path.is_dir() else path
+        found = path.exists()
+    except OSError as error:
+        raise DataError(f"{str(path)[:80]}: {error.strerror}") from None
+    if not found:
         raise DataError(f"{path}: no such file or folder")
     name, embedding_dim = config.backbone, config.embedding_dim
     if path.suffix == ".safetensors":
         told = _metadata(path)
-        name, embedding_dim = name or told.get("backbone", ""), int(told.get("embedding_dim", embedding_dim))
+        name = name or told.get("backbone", "")
+        if told.get("embedding_dim", "").isdecimal():
+            embedding_dim = int(told["embedding_dim"])
     if not name:
         raise ConfigError(f"backbone: {path} does not say which network it is of; add backbone=r50, or the like")
     model = create_backbone(name, embedding_dim)

@@ -1,5 +1,6 @@
 """``arcdist VERB …``: find the verb, and turn what it raises into one message and an exit code."""
 
+import difflib
 import importlib
 import os
 import sys
@@ -27,10 +28,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     verb, rest = arguments[0], arguments[1:]
     if verb not in VERBS:
-        print(f"arcdist: {verb!r} is no verb\n\n{usage()}", file=sys.stderr)
+        meant = difflib.get_close_matches(verb, VERBS, n=1)
+        hint = f"; did you mean {meant[0]!r}?" if meant else ""
+        print(f"arcdist: {verb!r} is no verb{hint}\n\n{usage()}", file=sys.stderr)
         return 2
     try:
-        return importlib.import_module(f"arcdist.cli.{verb}").main(rest)
+        code = importlib.import_module(f"arcdist.cli.{verb}").main(rest)
     except KeyboardInterrupt:
         return 130
     except BrokenPipeError:  # the reader of our output has what it wanted: `arcdist train --help | head`
@@ -41,6 +44,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if code is None:
             raise
         return code
+    leave_world()
+    return code
+
+
+def leave_world() -> None:
+    """Leave the process group, if this program has joined one."""
+    world = sys.modules.get("arcdist.runtime.world")  # a verb that joins none has not imported it
+    if world is not None:
+        world.close_world()
 
 
 def usage() -> str:
@@ -53,17 +65,16 @@ def usage() -> str:
 
 
 def tell(verb: str, error: Exception) -> int | None:
-    """Print what a user can mend, once where all ranks know it; return the exit code, or None for a defect."""
+    """Print what a user can mend, once a node where all ranks know it; return the exit code, or None for a defect."""
     from arcdist.runtime.collectives import is_peer_failure
 
-    rank = int(os.environ.get("RANK", "0"))
+    rank, local_rank = os.environ.get("RANK", "0"), os.environ.get("LOCAL_RANK", "0")
     if is_peer_failure(error):
         print(f"arcdist {verb}: rank {rank}: stopped, because another rank did", file=sys.stderr)
         return 1
     if not isinstance(error, ArcdistError):
         return None
-    everyone_knows = isinstance(error, ConfigError)
-    if rank == 0 or not everyone_knows:
-        where = "" if everyone_knows or "WORLD_SIZE" not in os.environ else f"rank {rank}: "
+    if local_rank == "0" or not error.on_every_rank:
+        where = "" if error.on_every_rank or "WORLD_SIZE" not in os.environ else f"rank {rank}: "
         print(f"arcdist {verb}: {where}{type(error).__name__}: {error}", file=sys.stderr)
-    return 2 if everyone_knows else 1
+    return 2 if isinstance(error, ConfigError) else 1

@@ -49,12 +49,24 @@ def main(arguments: Sequence[str]) -> int:
     if wants_help(arguments):
         print(_help())
         return 0
-    named = [argument for argument in arguments if "=" not in argument and not argument.startswith("--")]
-    if named[:1] == ["synthetic"] and not Path("synthetic").is_dir():
+    images, output = _named(arguments)
+    if images == "synthetic" and not Path("synthetic").is_dir():
         return _render(parse(RenderArguments, arguments, _POSITIONS))
-    if Path(named[1] if len(named) > 1 else "").suffix == ".bin":
+    if Path(output).suffix == ".bin":
         return _pack_pairs(parse(PairsArguments, arguments, _POSITIONS))
     return _pack_folder(parse(PackArguments, arguments, _POSITIONS))
+
+
+def _named(arguments: Sequence[str]) -> tuple[str, str]:
+    """Return what is packed and where to, which decide how the rest is read; empty where they are not given."""
+    words = [
+        argument
+        for before, argument in zip(["", *arguments], arguments)
+        if "=" not in argument and not argument.startswith("--") and before != "--json"
+    ]
+    keys = dict(argument.split("=", 1) for argument in arguments if argument.startswith(("images=", "output=")))
+    images = keys.get("images") or (words.pop(0) if words else "")
+    return images, keys.get("output") or (words.pop(0) if words else "")
 
 
 def _help() -> str:

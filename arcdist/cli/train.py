@@ -15,10 +15,13 @@ from arcdist.cli.arguments import wants_help
 from arcdist.cli.compose import check_overrides, config_folder, groups, typed
 from arcdist.cli.keys import help_lines
 from arcdist.cli.main import tell
+from arcdist.errors import ConfigError
 from arcdist.runtime.log import set_up_log
 from arcdist.runtime.world import open_world
 from arcdist.train.config import TrainConfig
 from arcdist.train.trainer import train
+
+_FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--info", "-i")  # of Hydra
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -26,27 +29,59 @@ def main(arguments: Sequence[str]) -> int:
     if wants_help(arguments):
         print(help_text())
         return 0
-    check_overrides([text for text in arguments if not text.startswith("-") and ("=" in text or text.startswith("~"))])
+    arguments = _json_as_key(arguments)
+    check_overrides(_overrides(arguments))
     sys.argv = ["arcdist train", *arguments]
     hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="train")(_run)()
     return 0
+
+
+def _json_as_key(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with ``--json PATH`` as the key that it is short for."""
+    rest = list(arguments)
+    if "--json" in rest:
+        place = rest.index("--json")
+        if place + 1 == len(rest):
+            raise ConfigError("--json: needs a path")
+        rest[place : place + 2] = [f"json={rest[place + 1]}"]
+    return rest
+
+
+def _overrides(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments that are neither Hydra's flags nor what those are set to."""
+    overrides = []
+    for before, argument in zip(["", *arguments], arguments):
+        if argument.startswith("-") or before in _FLAGS_WITH_VALUE:
+            continue
+        if "=" not in argument and not argument.startswith("~"):
+            raise ConfigError(f"{argument!r}: is not key=value")
+        overrides.append(argument)
+    return overrides
 
 
 def _run(composed: DictConfig) -> None:
     """Do the run that Hydra composed; each job of a sweep gets a folder of its own."""
     config = typed(composed)
     if HydraConfig.get().mode == RunMode.MULTIRUN:
-        config.folder = str(Path(config.folder) / re.sub(r"[^\w.=,-]", "-", HydraConfig.get().job.override_dirname))
+        config.folder = str(Path(config.folder) / _job_folder())
     try:
         config.validate()
+        config.train.micro_batch(int(os.environ.get("WORLD_SIZE", "1")))
         set_up_log(int(os.environ.get("RANK", "0")))
-        with open_world(config.runtime) as world:
-            train(config, world)
+        train(config, open_world(config.runtime))
     except Exception as error:
         code = tell("train", error)
         if code is None:
             raise
         sys.exit(code)  # Hydra would print its own traceback
+
+
+def _job_folder() -> str:
+    """Return a folder's name that says what is particular to this job of a sweep."""
+    # What stands in the job as it was typed is the same in every job.
+    own = [override for override in HydraConfig.get().overrides.task if override not in sys.argv]
+    name = re.sub(r"[^\w.=+-]+", "-", ",".join(own))
+    return f"{HydraConfig.get().job.num}-{name[:100]}"
 
 
 def help_text() -> str:

@@ -9,6 +9,7 @@ from types import TracebackType
 import numpy as np
 
 from arcdist.data.recordio import RecordWriter
+from arcdist.errors import DataError
 
 
 class TrainingSetWriter:
@@ -24,7 +25,7 @@ class TrainingSetWriter:
         path: of the .rec.
         image_size: height and width in pixels, for the property.
 
-    Errors: RecordError for a folder that cannot be written.
+    Errors: DataError for a folder that cannot be written.
     """
 
     def __init__(self, path: str | os.PathLike[str], image_size: int) -> None:
@@ -55,18 +56,18 @@ class TrainingSetWriter:
 
     def __enter__(self) -> TrainingSetWriter:
         """Return the writer."""
-        self._records.__enter__()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Complete the set, or leave nothing of it."""
-        if kind is None:
+        if kind is not None:
+            self._records.discard()
+            return
+        with self._records:  # closed, or discarded where the block fails
             self._write_identities()
-        self._records.__exit__(kind, error, trace)
-        if kind is None:
-            self._write_property()
+        self._write_property()
 
     def _write_identities(self) -> None:
         """Write record 0 and the records of the identities.
@@ -85,6 +86,11 @@ class TrainingSetWriter:
 
     def _write_property(self) -> None:
         text = f"{self.identities},{self.image_size},{self.image_size}\n"
-        self.path.with_suffix(".property").write_text(text, encoding="ascii")
+        paths = [self.path.with_suffix(".property")]
         if list(self.path.parent.glob("*.rec")) == [self.path]:
-            self.path.with_name("property").write_text(text, encoding="ascii")
+            paths.append(self.path.with_name("property"))
+        for path in paths:
+            try:
+                path.write_text(text, encoding="ascii")
+            except OSError as error:
+                raise DataError(f"{path}: cannot be written: {error.strerror}") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -50,6 +51,8 @@ def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
         aside.write_text(text, encoding="utf-8")
         os.replace(aside, path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            aside.unlink()
         raise DataError(f"{path}: cannot be written: {error.strerror}") from error
 
 
@@ -64,7 +67,8 @@ def draw(
 ) -> list[Path]:
     """Write ``loss.png``, ``angles.png`` and ``roc.png`` to a folder; return the paths of those that were drawn.
 
-    Without a loss there is no first, without an evaluation set there are no others.
+    Without a loss there is no first, without an evaluation set there are no others. The folder is made where it is
+    missing.
 
     Args:
         steps: ``[N]``, the steps at which the loss was recorded.
@@ -72,17 +76,23 @@ def draw(
         cosines: by evaluation set, those of genuine and of impostor pairs, as ``pair_cosines`` gives them.
         results: by evaluation set; the mean of the folds' thresholds is drawn.
         accuracies: by evaluation set, steps and accuracies of the evaluations during training.
+
+    Raises DataError where the folder cannot be written.
     """
     from arcdist.evaluate import plots  # matplotlib takes a second to import
 
     folder = Path(folder)
-    drawn = []
-    if steps:
-        plots.loss_curve(folder / "loss.png", steps, loss, accuracies)
-        drawn.append(folder / "loss.png")
-    if not cosines:
-        return drawn
-    thresholds = {name: 1 - float(np.mean(result.thresholds)) / 2 for name, result in results.items()}
-    plots.angle_histogram(folder / "angles.png", cosines, thresholds)
-    plots.roc_curve(folder / "roc.png", cosines)
-    return [*drawn, folder / "angles.png", folder / "roc.png"]
+    drawn: list[Path] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if steps:
+            plots.loss_curve(folder / "loss.png", steps, loss, accuracies)
+            drawn.append(folder / "loss.png")
+        if cosines:
+            thresholds = {name: 1 - float(np.mean(result.thresholds)) / 2 for name, result in results.items()}
+            plots.angle_histogram(folder / "angles.png", cosines, thresholds)
+            plots.roc_curve(folder / "roc.png", cosines)
+            drawn += [folder / "angles.png", folder / "roc.png"]
+    except OSError as error:
+        raise DataError(f"{error.filename or folder}: cannot be written: {error.strerror}") from error
+    return drawn

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from arcdist.data.evalsets import PairSet, read_bin
-from arcdist.errors import ConfigError
+from arcdist.errors import ConfigError, DataError
 from arcdist.evaluate.embed import embed
-from arcdist.evaluate.verification import VerificationResult, pair_cosines, verify
+from arcdist.evaluate.verification import FOLDS, VerificationResult, pair_cosines, verify
 
 Grid = Literal["insightface", "exact"]
 
@@ -32,7 +32,7 @@ class EvaluateConfig:
         if self.every < 0:
             raise ConfigError(f"evaluate.every: {self.every}: must be 0 (at the end only) or more")
         if self.batch_size < 1:
-            raise ConfigError(f"evaluate.batch_size: {self.batch_size}: must be at least 1")
+            raise ConfigError(f"batch_size: {self.batch_size}: of an evaluation, must be at least 1")
 
 
 class Scored(NamedTuple):
@@ -45,15 +45,24 @@ class Scored(NamedTuple):
 def read_sets(paths: list[str]) -> dict[str, PairSet]:
     """Return the sets by the stem of their file's name.
 
-    Errors: DataError for a file that is no such set; ConfigError for two of one name.
+    Errors: DataError for a file that is no such set, or one that cannot be scored; ConfigError for two of one name.
     """
     sets: dict[str, PairSet] = {}
     for path in paths:
         name = Path(path).stem
         if name in sets:
-            raise ConfigError(f"evaluate.sets: two sets are called {name!r}; rename one of the files")
-        sets[name] = read_bin(path)
+            raise ConfigError(f"sets: two sets are called {name!r}; rename one of the files")
+        sets[name] = _scorable(path, read_bin(path))
     return sets
+
+
+def _scorable(path: str, pairs: PairSet) -> PairSet:
+    count, genuine = len(pairs.same), int(pairs.same.sum())
+    if count < FOLDS:
+        raise DataError(f"{path}: {count} pairs cannot be split into {FOLDS} folds; a set needs at least {FOLDS} pairs")
+    if genuine in (0, count):
+        raise DataError(f"{path}: {genuine} of {count} pairs are genuine: both genuine and impostor pairs are needed")
+    return pairs
 
 
 def score_sets(
@@ -67,7 +76,10 @@ def score_sets(
     grid: Grid = "insightface",
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Scored]:
-    """Return what each set scores, the same on every rank; all ranks embed, see ``embed``."""
+    """Return what each set scores, the same on every rank; all ranks embed, see ``embed``.
+
+    Errors: DataError, with the set's name, for what ``embed`` and ``verify`` refuse.
+    """
     scores = {}
     for name, pairs in sets.items():
         embeddings = embed(
@@ -81,5 +93,8 @@ def score_sets(
             name=name,
             progress=progress,
         ).numpy()
-        scores[name] = Scored(verify(embeddings, pairs.same, grid=grid), pair_cosines(embeddings, pairs.same))
+        try:
+            scores[name] = Scored(verify(embeddings, pairs.same, grid=grid), pair_cosines(embeddings, pairs.same))
+        except DataError as error:
+            raise DataError(f"{name}: {error}") from None
     return scores

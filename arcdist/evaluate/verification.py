@@ -6,6 +6,8 @@ distance, contiguous folds in the order of the list, and for each fold the thres
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Generator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -19,6 +21,7 @@ from arcdist.evaluate import metrics
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
+FOLDS = 10
 FAR_TARGETS = (1e-1, 1e-2, 1e-3)
 FAR_TARGETS_LARGE = (1e-4,)  # only where it allows at least one false accept
 
@@ -52,7 +55,7 @@ def verify(
     embeddings: npt.ArrayLike,
     same: npt.ArrayLike,
     *,
-    folds: int = 10,
+    folds: int = FOLDS,
     grid: Literal["insightface", "exact"] = "insightface",
 ) -> VerificationResult:
     """Return what these pairs score; accuracy and spread are over ``folds`` contiguous parts of the list.
@@ -119,28 +122,56 @@ def read_embeddings(path: str | Path) -> tuple[npt.NDArray[np.generic], npt.NDAr
 
     ``NAME.npz`` holds the arrays ``embeddings`` and ``issame``; beside ``NAME.npy``, which holds the embeddings,
     lies ``NAME_list.npy``, the name that the field gives to the labels of a set. Pickled arrays are refused.
+
+    Raises DataError for a file that is missing, damaged, of the other kind, or holds anything but real numbers.
     """
     path = Path(path)
     if path.suffix == ".npz":
-        with _load(path) as arrays:
-            missing = {"embeddings", "issame"} - set(arrays)
-            if missing:
-                raise DataError(
-                    f"{path}: no array {' and '.join(sorted(missing))}; the file holds {', '.join(arrays) or 'nothing'}"
-                )
-            return arrays["embeddings"], arrays["issame"]
+        return _read_npz(path)
     if path.suffix == ".npy":
-        return _load(path), _load(path.with_name(f"{path.stem}_list.npy"))
+        return _read_npy(path), _read_npy(path.with_name(f"{path.stem}_list.npy"))
     raise DataError(f"{path}: embeddings are read from .npz (arrays embeddings, issame) or .npy (and NAME_list.npy)")
 
 
-def _load(path: Path) -> Any:
+def _read_npz(path: Path) -> tuple[npt.NDArray[np.generic], npt.NDArray[np.generic]]:
+    with _open(path) as arrays:
+        if not isinstance(arrays, np.lib.npyio.NpzFile):
+            raise DataError(f"{path}: holds one array and no archive of them; call it .npy")
+        missing = {"embeddings", "issame"} - set(arrays)
+        if missing:
+            raise DataError(
+                f"{path}: no array {' and '.join(sorted(missing))}; the file holds {', '.join(arrays) or 'nothing'}"
+            )
+        return _numbers(arrays["embeddings"], f"{path}: embeddings"), _numbers(arrays["issame"], f"{path}: issame")
+
+
+def _read_npy(path: Path) -> npt.NDArray[np.generic]:
+    with _open(path) as array:
+        if isinstance(array, np.lib.npyio.NpzFile):
+            raise DataError(f"{path}: holds an archive of arrays and not one; call it .npz")
+        return _numbers(array, str(path))
+
+
+@contextlib.contextmanager
+def _open(path: Path) -> Generator[Any]:
+    """Yield what numpy reads from a file; an archive's arrays are read where they are asked for, so in the block."""
     try:
-        return np.load(path, allow_pickle=False)
+        loaded = np.load(path, allow_pickle=False)
+        with loaded if isinstance(loaded, np.lib.npyio.NpzFile) else contextlib.nullcontext():
+            yield loaded
+    except DataError:
+        raise
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{path}: not a numpy file, or one of pickled objects: {error}") from error
+    except Exception as error:  # a damaged file raises whatever zipfile, zlib and numpy come upon
+        raise DataError(f"{path}: not a numpy file, a damaged one, or one of pickled objects: {error}") from error
+
+
+def _numbers(array: Any, what: str) -> npt.NDArray[np.generic]:
+    if not isinstance(array, np.ndarray) or array.dtype.kind not in "fiub":
+        kind = f"an array of {array.dtype}" if isinstance(array, np.ndarray) else "no array"
+        raise DataError(f"{what}: is {kind}, not of real numbers or booleans")
+    return array
 
 
 def _pair_distances(embeddings: npt.ArrayLike, same: npt.ArrayLike) -> tuple[Floats, Bools]:

@@ -1,5 +1,6 @@
 """SGD and AdamW, with weight decay where the field's recipes want it."""
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -34,17 +35,16 @@ class OptimConfig:
         """Raise ConfigError where a value cannot be right."""
         if self.name not in OPTIMIZERS:
             raise ConfigError(f"optim.name: {self.name!r}: must be one of {', '.join(OPTIMIZERS)}")
-        if self.lr <= 0:
-            raise ConfigError(f"optim.lr: {self.lr}: must be above 0")
+        for name in ("lr", "centers_lr"):
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"optim.{name}: {getattr(self, name)}: must be above 0, and finite")
         for name in ("momentum", "beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"optim.{name}: {getattr(self, name)}: must be in [0, 1)")
         if self.nesterov and self.momentum == 0:
             raise ConfigError("optim.nesterov: true: needs optim.momentum above 0")
-        if self.weight_decay < 0:
-            raise ConfigError(f"optim.weight_decay: {self.weight_decay}: must not be negative")
-        if self.centers_lr <= 0:
-            raise ConfigError(f"optim.centers_lr: {self.centers_lr}: must be above 0")
+        if not 0 <= self.weight_decay < math.inf:
+            raise ConfigError(f"optim.weight_decay: {self.weight_decay}: must be 0 or above, and finite")
         self.schedule.validate()
 
     def build(self, backbone: nn.Module, centers: nn.Parameter) -> torch.optim.Optimizer:

@@ -25,15 +25,19 @@ class ScheduleConfig:
         """Raise ConfigError where a value cannot be right."""
         if self.name not in SHAPES:
             raise ConfigError(f"optim.schedule.name: {self.name!r}: must be one of {', '.join(SHAPES)}")
-        if self.power <= 0:
-            raise ConfigError(f"optim.schedule.power: {self.power}: must be above 0")
+        if not 0 < self.power < math.inf:
+            raise ConfigError(f"optim.schedule.power: {self.power}: must be above 0, and finite")
+        if not 0 < self.gamma <= 1:
+            raise ConfigError(f"optim.schedule.gamma: {self.gamma}: must be in (0, 1]")
         if not 0 <= self.final <= 1:
             raise ConfigError(f"optim.schedule.final: {self.final}: must be in [0, 1], a share of optim.lr")
-        if self.warmup_epochs < 0 or self.warmup_steps < 0:
-            raise ConfigError("optim.schedule.warmup_epochs and warmup_steps: must not be negative")
+        for key in ("warmup_epochs", "warmup_steps"):
+            if not 0 <= getattr(self, key) < math.inf:
+                raise ConfigError(f"optim.schedule.{key}: {getattr(self, key)}: must be 0 or above, and finite")
         for key in ("milestones", "milestones_steps"):
-            if sorted(getattr(self, key)) != list(getattr(self, key)):
-                raise ConfigError(f"optim.schedule.{key}: {list(getattr(self, key))}: must rise")
+            values = list(getattr(self, key))
+            if sorted(values) != values or not all(0 <= value < math.inf for value in values):
+                raise ConfigError(f"optim.schedule.{key}: {values}: must rise from 0 or above, and be finite")
         if self.milestones and self.milestones_steps:
             raise ConfigError("optim.schedule.milestones and milestones_steps: set one of them")
         if self.name == "step" and not self.milestones and not self.milestones_steps:

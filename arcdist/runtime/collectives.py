@@ -5,6 +5,7 @@ holds a part of the gradient, and the backward of a gathering sums the parts. No
 """
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import torch
@@ -14,6 +15,8 @@ from torch.distributed import ReduceOp
 
 from arcdist.errors import ArcdistError
 
+_HEARTBEAT_S = 5.0
+
 
 class PeerError(ArcdistError):
     """Another rank stopped, and says why; this one only stops too."""
@@ -21,7 +24,10 @@ class PeerError(ArcdistError):
 
 def is_peer_failure(error: BaseException) -> bool:
     """Return whether an error of a collective only tells that another rank is gone."""
-    signs = ("closed by peer", "reset by peer", "Connection refused", "Broken pipe", "remote process exited")
+    signs = (
+        *("closed by peer", "reset by peer", "Connection refused", "Broken pipe", "remote process exited"),
+        *("Timed out waiting", "connectFullMesh", "Application timeout"),
+    )
     return isinstance(error, PeerError) or (isinstance(error, RuntimeError) and any(s in str(error) for s in signs))
 
 
@@ -164,14 +170,18 @@ def broadcast_object(value: Any) -> Any:
 def from_rank_0(function: Callable[[], Any]) -> Any:
     """Return what ``function()`` returns on rank 0, the only one that calls it, on every rank.
 
+    It may take longer than the group's timeout: the others hear every few seconds that it is at work.
+
     Errors: what it raises is raised on rank 0; every other rank raises PeerError, so that all of them stop.
     """
-    answer, error = None, None
-    if rank() == 0:
-        try:
-            answer = function()
-        except Exception as raised:
-            error = raised
+    if not is_distributed():
+        return function()
+    with ThreadPoolExecutor(1) as pool:
+        future = pool.submit(function) if rank() == 0 else None
+        while broadcast_object(future is not None and bool(wait([future], _HEARTBEAT_S).not_done)):
+            pass
+    error = future.exception() if future else None
+    answer = future.result() if future and not error else None
     answer, failed = broadcast_object((answer, error is not None))
     if error is not None:
         raise error

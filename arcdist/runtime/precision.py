@@ -23,13 +23,16 @@ def choose_precision(name: str, device: torch.device) -> str:
     Errors: ConfigError for an unknown name.
     """
     if name not in PRECISIONS:
-        raise ConfigError(f"step.precision: {name!r}: must be one of {', '.join(PRECISIONS)}")
+        raise ConfigError(f"precision: {name!r}: must be one of {', '.join(PRECISIONS)}")
     if name != "auto":
         return name
+    return collectives.from_rank_0(lambda: _fastest(device))
+
+
+def _fastest(device: torch.device) -> str:
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    bf16_is_faster = collectives.rank() == 0 and _convolution_s(torch.bfloat16) < 0.8 * _convolution_s(torch.float32)
-    return collectives.broadcast_object("bf16" if bf16_is_faster else "fp32")
+    return "bf16" if _convolution_s(torch.bfloat16) < 0.8 * _convolution_s(torch.float32) else "fp32"
 
 
 def _convolution_s(dtype: torch.dtype) -> float:

@@ -1,9 +1,7 @@
 """The processes of a run and the device of each: one process without a launcher, or torchrun on any number of nodes."""
 
-import contextlib
 import datetime
 import os
-from collections.abc import Generator
 from dataclasses import dataclass, field
 
 import torch
@@ -60,9 +58,10 @@ def rank_from_environment() -> int:
     return int(os.environ.get("RANK", "0"))
 
 
-@contextlib.contextmanager
-def open_world(config: RuntimeConfig) -> Generator[World]:
-    """Yield this process's World; the process group, if a launcher asked for one, lives as long as the context.
+def open_world(config: RuntimeConfig) -> World:
+    """Return this process's World; the process group, if a launcher asked for one, lives until ``close_world``.
+
+    So the runs of a sweep share it: a launcher's store serves one rendezvous.
 
     The environment is torchrun's (RANK, WORLD_SIZE, LOCAL_RANK, MASTER_ADDR, MASTER_PORT). Without it the run is a
     world of one and no port is opened.
@@ -78,11 +77,16 @@ def open_world(config: RuntimeConfig) -> Generator[World]:
         allocator.keep_memory()
     if "WORLD_SIZE" in os.environ:
         _join(device, rank, size, config.timeout_s)
-    try:
-        yield World(rank, size, local_rank, device)
-    finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
+    return World(rank, size, local_rank, device)
+
+
+def close_world() -> None:
+    """Leave the process group, at the end of a program that went well.
+
+    After an error nobody waits for anybody: the process ends, and its peers notice.
+    """
+    if dist.is_initialized():
+        dist.destroy_process_group()
 
 
 def _device(kind: str, local_rank: int) -> torch.device:
@@ -99,6 +103,10 @@ def _device(kind: str, local_rank: int) -> torch.device:
 
 
 def _join(device: torch.device, rank: int, size: int, timeout_s: int) -> None:
+    if dist.is_initialized():
+        return
+    if "MASTER_ADDR" not in os.environ:
+        raise WorldError("WORLD_SIZE is set, but MASTER_ADDR is not; start the ranks with torchrun")
     address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
     try:
         dist.init_process_group(

@@ -1,11 +1,13 @@
 """The whole configuration of a run: the parts' own, in one tree."""
 
+import math
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from omegaconf import OmegaConf
 
 from arcdist.backbones import BackboneConfig
+from arcdist.backbones.registry import takes_any_size
 from arcdist.checkpoint.manager import CheckpointConfig
 from arcdist.data.sources import DataConfig
 from arcdist.errors import ConfigError
@@ -35,8 +37,8 @@ class LoopConfig(StepConfig):
     def validate(self) -> None:
         """Raise ConfigError where a value cannot be right."""
         super().validate()
-        if self.epochs <= 0 and self.steps <= 0:
-            raise ConfigError(f"train.epochs: {self.epochs}: must be above 0 (or set train.steps)")
+        if not 0 < self.epochs < math.inf and self.steps <= 0:
+            raise ConfigError(f"train.epochs: {self.epochs}: must be a number above 0 (or set train.steps)")
         if self.steps < 0:
             raise ConfigError(f"train.steps: {self.steps}: must be 0 (train.epochs counts) or more")
         if self.log_every < 1:
@@ -48,8 +50,8 @@ class LoopConfig(StepConfig):
                 f"train.image_sizes_until: {until}: must rise to 1, one share for each of train.image_sizes "
                 f"({list(self.image_sizes)}); for instance [64, 112] until [0.6, 1]"
             )
-        if any(size < 16 for size in self.image_sizes):
-            raise ConfigError(f"train.image_sizes: {list(self.image_sizes)}: must be at least 16 each")
+        if not all(16 <= size <= 1024 for size in self.image_sizes):
+            raise ConfigError(f"train.image_sizes: {list(self.image_sizes)}: must be in [16, 1024] each")
 
     def total_steps(self, images: int) -> int:
         """Return the optimizer steps of a run over a data set of ``images``."""
@@ -69,6 +71,7 @@ class TrainConfig:
 
     name: str = field(default="run", metadata={"help": "what the run is called"})
     folder: str = field(default="runs/${name}", metadata={"help": "where everything that it writes goes"})
+    json: str = field(default="", metadata={"help": "a second place for summary.json; also --json PATH"})
     seed: int = field(default=0, metadata={"help": "of the order, the augmentation, the weights and the draws"})
     resume: str = field(
         default="auto", metadata={"help": "auto (the newest checkpoint in folder) | never | a checkpoint's folder"}
@@ -85,12 +88,18 @@ class TrainConfig:
 
     def validate(self) -> None:
         """Raise ConfigError for the first value that cannot be right, before any process group starts."""
-        if not self.name:
-            raise ConfigError("name: is empty; a run's name names its folder")
+        if not self.name or not self.folder:
+            raise ConfigError("name and folder: must not be empty; a run's name names its folder")
         for part in fields(self):
             value: Any = getattr(self, part.name)
             if is_dataclass(value):
                 value.validate()
+        sizes = {self.data.image_size, *self.train.image_sizes}
+        if sizes != {112} and not takes_any_size(self.backbone.name):
+            raise ConfigError(
+                f"train.image_sizes: {sorted(sizes)}: {self.backbone.name} takes images of 112 pixels only; "
+                "backbone=small takes others"
+            )
 
     def as_dict(self) -> dict[str, Any]:
         """Return the configuration as plain values, references resolved."""

@@ -1,20 +1,31 @@
 """What a run tells while it trains: a progress bar, TensorBoard, and a line of JSON for every record."""
 
+import contextlib
 import json
 import logging
+import math
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from arcdist.data.decode import decode
+from arcdist.errors import ArcdistError
 
 _log = logging.getLogger("arcdist")
+
+
+class DivergedError(ArcdistError):
+    """The loss is not a number any more."""
+
+    on_every_rank = True
 
 
 class Metrics:
@@ -27,19 +38,27 @@ class Metrics:
         first_step: steps that were done before this process began.
         global_batch_size: images of a step.
         quiet: true on every other rank, which records nothing.
+        train_s: seconds of training before this process began.
     """
 
     def __init__(
-        self, folder: Path, every: int, total_steps: int, first_step: int, global_batch_size: int, quiet: bool
+        self,
+        folder: Path,
+        every: int,
+        total_steps: int,
+        first_step: int,
+        global_batch_size: int,
+        quiet: bool,
+        train_s: float = 0.0,
     ) -> None:
         self.every, self.total_steps, self.first_step = every, total_steps, first_step
         self.global_batch_size, self.quiet = global_batch_size, quiet
         self.path = folder / "metrics.jsonl"
-        self.train_s = self.wait_s = 0.0
+        self.train_s, self.wait_s = train_s, 0.0
         self._losses: list[Tensor] = []
         self._mark = time.monotonic()
-        self._recorded_step, self._recorded_s, self._recorded_wait_s = first_step, 0.0, 0.0
-        self._board = None if quiet else SummaryWriter(str(folder / "tensorboard"), purge_step=first_step)
+        self._recorded_step, self._recorded_s, self._recorded_wait_s = first_step, train_s, 0.0
+        self._board = None if quiet else SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
         self._bar = _progress_bar() if not quiet and sys.stderr.isatty() else None
         if not quiet:
             _keep_records_until(self.path, first_step)
@@ -49,23 +68,39 @@ class Metrics:
 
     @property
     def images_per_s(self) -> float:
-        """Images a second of all ranks since this process began, evaluation and checkpoints apart."""
-        return (self._recorded_step - self.first_step) * self.global_batch_size / max(self.train_s, 1e-9)
+        """Images a second of all ranks over the whole run, evaluation and checkpoints apart."""
+        return self._recorded_step * self.global_batch_size / max(self.train_s, 1e-9)
 
     def waited_for_data(self, seconds: float) -> None:
         """Note how long a step waited for its batch."""
         self.wait_s += seconds
 
     def record(self, step: int, loss: Tensor, learning_rate: float) -> None:
-        """Take note of step ``step`` (counted from 1), whose loss may still be computing."""
+        """Take note of step ``step`` (counted from 1), whose loss may still be computing.
+
+        Errors: DivergedError, on every rank, when one of the last ``every`` losses is not finite.
+        """
         self._losses.append(loss)
         if self._bar:
             self._bar.update(self._task, completed=step)
         if step % self.every == 0 or step == self.total_steps:
             self._write_losses(step, learning_rate)
 
+    def check(self, step: int) -> list[float]:
+        """Return the losses since the last record, read from the device; every rank has the same.
+
+        Errors: DivergedError when one is not finite.
+        """
+        losses = torch.stack(self._losses).tolist() if self._losses else []
+        if not all(map(math.isfinite, losses)):
+            raise DivergedError(
+                f"step {step}: the loss is {next(loss for loss in losses if not math.isfinite(loss))}; lower optim.lr, "
+                "lengthen optim.schedule.warmup_steps, or set train.clip_norm; the last checkpoint is from before"
+            )
+        return losses
+
     def _write_losses(self, step: int, learning_rate: float) -> None:
-        losses = [float(loss) for loss in self._losses]  # waits for the device, once in `every` steps
+        losses = self.check(step)
         self._losses.clear()
         self.pause()
         seconds, self._recorded_s = self.train_s - self._recorded_s, self.train_s
@@ -108,7 +143,7 @@ class Metrics:
 
     def history(self) -> list[dict[str, Any]]:
         """Return every record of the run, those before a restart included."""
-        return [json.loads(line) for line in self.path.read_text().splitlines()] if self.path.exists() else []
+        return list(_read(self.path))
 
     def close(self) -> None:
         """Write out what is buffered, and take the progress bar down."""
@@ -118,11 +153,20 @@ class Metrics:
             self._board.close()
 
 
+def _read(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the records of a file; a line that was cut by the end of a process is passed over."""
+    for line in path.read_text().splitlines() if path.exists() else []:
+        with contextlib.suppress(ValueError):
+            yield json.loads(line)
+
+
 def _keep_records_until(path: Path, step: int) -> None:
     """Drop the records of steps that will be done again."""
     if path.exists():
-        lines = [line for line in path.read_text().splitlines() if step > 0 and json.loads(line)["step"] <= step]
-        path.write_text("".join(f"{line}\n" for line in lines))
+        kept = [json.dumps(record) + "\n" for record in _read(path) if step > 0 and record["step"] <= step]
+        aside = path.with_name(path.name + ".partial")
+        aside.write_text("".join(kept))
+        aside.replace(path)
 
 
 def _progress_bar() -> Progress:

@@ -10,6 +10,7 @@ taken over a micro-batch (BatchNorm's statistics, the random numbers of dropout)
 
 import contextlib
 import inspect
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -51,8 +52,8 @@ class StepConfig:
             )
         if self.precision not in PRECISIONS:
             raise ConfigError(f"train.precision: {self.precision!r}: must be one of {', '.join(PRECISIONS)}")
-        if self.clip_norm < 0:
-            raise ConfigError(f"train.clip_norm: {self.clip_norm}: must not be negative")
+        if not 0 <= self.clip_norm < math.inf:
+            raise ConfigError(f"train.clip_norm: {self.clip_norm}: must be 0 (no limit) or a number above it")
 
     def micro_batch(self, world_size: int) -> int:
         """Return the rows of one forward pass on ``world_size`` ranks.
@@ -67,6 +68,11 @@ class StepConfig:
                 f"train.global_batch_size: {self.global_batch_size} rows cannot be shared out over {world_size} ranks"
                 + (f" in micro-batches of {unit}" if self.micro_batch_size else "")
                 + f"; numbers of ranks that can: {', '.join(map(str, fitting))}"
+            )
+        if micro < 2:
+            raise ConfigError(
+                f"train.micro_batch_size: {micro} row: BatchNorm needs at least 2 in a forward pass; raise "
+                "train.global_batch_size, or start fewer ranks"
             )
         return micro
 

@@ -40,9 +40,13 @@ def reached(scores: Mapping[str, Scored], history: list[dict[str, Any]]) -> dict
     return summary
 
 
-def leave(folder: Path, summary: dict[str, Any], scores: Mapping[str, Scored], metrics: Metrics) -> None:
+def leave(
+    folder: Path, summary: dict[str, Any], scores: Mapping[str, Scored], metrics: Metrics, json: str = ""
+) -> None:
     """Write the summary and the pictures, put the pictures on TensorBoard, and print what was reached."""
     write_json(folder / "summary.json", summary)
+    if json:
+        write_json(json, summary)
     history = metrics.history()
     steps, losses = _series(history, "loss")
     pictures = draw(

@@ -1,7 +1,7 @@
 """A run: build the parts, restore them, loop, finish."""
 
 import logging
-import os
+import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 import arcdist
-from arcdist.checkpoint.manager import WEIGHTS, CheckpointError, CheckpointManager, load, read_marker
+from arcdist.checkpoint.manager import WEIGHTS, CheckpointError, CheckpointManager, load, newest_checkpoint, read_marker
 from arcdist.checkpoint.state import training_tensors
 from arcdist.data.augment import Augment
 from arcdist.data.order import Order
@@ -27,7 +27,11 @@ from arcdist.train.metrics import Metrics
 from arcdist.train.step import Step
 
 _log = logging.getLogger("arcdist")
-_MUST_STAY = ("backbone.name", "backbone.embedding_dim", "optim.name", "data.image_size")
+_LABELS_LOOKED_AT = 10_000_000  # before the first step, a few seconds; those of larger sets as they come
+_MUST_STAY = (
+    *("backbone.name", "backbone.embedding_dim", "optim.name", "data.image_size"),
+    *("seed", "train.global_batch_size"),  # they decide which samples come next
+)
 
 
 class Trainer:
@@ -42,19 +46,20 @@ class Trainer:
 
     def __init__(self, config: TrainConfig, world: World) -> None:
         self.config, self.world = config, world
-        self.folder = Path(config.folder)
+        self.folder = Path(config.as_dict()["folder"])
         collectives.from_rank_0(self._prepare)
         self.dataset = config.data.open()
         self.sets = read_sets(list(config.evaluate.sets))
         if self.dataset.num_classes < world.size:
             raise ConfigError(
-                f"{self.dataset.num_classes} classes cannot be shared out over {world.size} ranks: one would hold "
-                f"none; start at most {self.dataset.num_classes} ranks (torchrun --nproc_per_node)"
+                f"{self.dataset.num_classes} classes cannot be shared out over {world.size} ranks; start at most "
+                f"{self.dataset.num_classes} (torchrun --nproc_per_node)"
             )
         self.total_steps = config.train.total_steps(len(self.dataset))
         self.step = self._build_step()
         self.checkpoints = CheckpointManager(self.folder / "checkpoints", config.checkpoint)
-        self._restore()
+        trained_s = self._restore()
+        collectives.from_rank_0(lambda: OmegaConf.save(OmegaConf.create(config.as_dict()), self.folder / "config.yaml"))
         self.metrics = Metrics(
             self.folder,
             config.train.log_every,
@@ -62,6 +67,7 @@ class Trainer:
             self.step.count,
             config.train.global_batch_size,
             quiet=not world.is_first,
+            train_s=trained_s,
         )
         self.scores: dict[str, Scored] = {}
 
@@ -69,11 +75,15 @@ class Trainer:
         """Do what one rank does for all: the folder, the rendered data, a first look at what is read later."""
         try:
             (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-            OmegaConf.save(OmegaConf.create(self.config.as_dict()), self.folder / "config.yaml")
+            (self.folder / ".writable").touch()
+            (self.folder / ".writable").unlink()
         except OSError as error:
             raise ConfigError(f"folder: {self.folder}: cannot be written: {error.strerror}") from error
         self.config.data.render()
-        _log.info(self.config.data.open().layout)
+        dataset = self.config.data.open()
+        _log.info(dataset.layout)
+        if len(dataset) <= _LABELS_LOOKED_AT:
+            dataset.labels()
         read_sets(list(self.config.evaluate.sets))
 
     def _build_step(self) -> Step:
@@ -97,9 +107,16 @@ class Trainer:
 
     def run(self) -> dict[str, Any]:
         """Train to the end and return the summary, which ``summary.json`` also holds (empty but on rank 0)."""
-        self.step.warm_up(self._image_size(self.step.count))
-        if self.config.evaluate.at_start and self.step.count == 0:
-            self._evaluate()
+        try:
+            self.step.warm_up(self._image_size(self.step.count))
+            if self.config.evaluate.at_start and self.step.count == 0:
+                self._evaluate()
+            self._loop()
+            return self._finish()
+        finally:
+            self.metrics.close()
+
+    def _loop(self) -> None:
         self.metrics.resume()
         for batch in self._batches():
             learning_rate = self.step.learning_rate
@@ -111,7 +128,6 @@ class Trainer:
                 self._evaluate()
             if self._due(self.config.checkpoint.every) or last:
                 self._save()
-        return self._finish()
 
     def _due(self, every: int) -> bool:
         return every > 0 and self.step.count % every == 0
@@ -147,32 +163,46 @@ class Trainer:
         step = self.step
         return training_tensors(step.backbone, step.head.centers, step.head.num_classes, step.optimizer)
 
-    def _restore(self) -> None:
-        """Go on from a checkpoint, if there is one and the configuration wants it."""
-        resume = self.config.resume
-        found = self.checkpoints.newest() if resume in ("auto", "never") else Path(resume)
+    def _restore(self) -> float:
+        """Go on from a checkpoint, if there is one and the configuration wants it; return its seconds of training."""
+        found = collectives.from_rank_0(self._find_checkpoint)
         if found is None:
-            return
-        if resume == "never":
-            raise ConfigError(
-                f"resume: 'never', but {self.folder} holds a run; resume=auto goes on with it, another name= or "
-                "folder= starts a new one"
-            )
+            return 0.0
         marker = read_marker(found)
         self._check_same_model(found, marker)
-        load(found, self._tensors())
+        load(found, self._tensors(), checked=self.config.resume == "auto")
         self.step.count = marker["step"]
-        self.step.scaler.load_state_dict(marker["scaler"])
+        if marker["scaler"] and self.step.scaler.is_enabled():
+            self.step.scaler.load_state_dict(marker["scaler"])
+        if self.config.train.precision == "auto":
+            self.step.precision = marker["precision"]
         if self.world.is_first:
             _log.info("resumed from %s, step %d of %d", found, self.step.count, self.total_steps)
+        return marker["train_s"]
+
+    def _find_checkpoint(self) -> Path | None:
+        resume = self.config.resume
+        if resume == "never":
+            if any(self.checkpoints.folder.glob("step-*")):
+                raise ConfigError(
+                    f"resume: 'never', but {self.folder} holds a run; resume=auto goes on with it, another name= or "
+                    "folder= starts a new one"
+                )
+            return None
+        if resume == "auto":
+            return newest_checkpoint(self.checkpoints.folder)
+        if (Path(resume) / "checkpoints").is_dir():  # a run's folder
+            return newest_checkpoint(Path(resume) / "checkpoints")
+        return Path(resume)
 
     def _check_same_model(self, folder: Path, marker: dict[str, Any]) -> None:
         """Refuse a checkpoint of another model; tell of every other difference."""
         changed = differences(marker["config"], self.config.as_dict())
-        if marker["num_classes"] != self.dataset.num_classes:
-            changed["num_classes"] = (marker["num_classes"], self.dataset.num_classes)
+        for key, now in (("num_classes", self.dataset.num_classes), ("images", len(self.dataset))):
+            if marker.get(key) != now:
+                changed[key] = (marker.get(key), now)
         for key, (old, new) in changed.items():
-            if key in (*_MUST_STAY, "num_classes"):
+            if key in (*_MUST_STAY, "num_classes", "images"):
                 raise CheckpointError(
                     f"{folder}: was made with {key}={old}, not {new}; go on with that, or start another run (name=…)"
                 )
@@ -182,11 +212,16 @@ class Trainer:
     def _save(self) -> None:
         self.metrics.pause()
         step = self.step
+        self.metrics.check(step.count)
         about = {
             "arcdist": arcdist.__version__,
             "backbone": self.config.backbone.name,
             "embedding_dim": self.config.backbone.embedding_dim,
+            "image_size": self.config.data.image_size,
             "num_classes": step.head.num_classes,
+            "images": len(self.dataset),
+            "precision": step.precision,
+            "train_s": self.metrics.train_s,
             "world_size": self.world.size,
             "scaler": step.scaler.state_dict(),
             "config": self.config.as_dict(),
@@ -220,9 +255,8 @@ class Trainer:
         if not self.world.is_first:
             return {}
         about = self._summary() | summary.machine() | summary.reached(self.scores, self.metrics.history())
+        summary.leave(self.folder, about, self.scores, self.metrics, self.config.json)
         self._keep_weights()
-        summary.leave(self.folder, about, self.scores, self.metrics)
-        self.metrics.close()
         return about
 
     def _summary(self) -> dict[str, Any]:
@@ -250,8 +284,7 @@ class Trainer:
         """Leave the last checkpoint's ``model.safetensors`` in the run's folder."""
         newest = self.checkpoints.folder / f"step-{self.step.count:09d}" / WEIGHTS
         if newest.exists():
-            (self.folder / WEIGHTS).unlink(missing_ok=True)
-            os.link(newest, self.folder / WEIGHTS)
+            shutil.copyfile(newest, self.folder / WEIGHTS)
 
 
 def train(config: TrainConfig, world: World) -> dict[str, Any]:

@@ -1,6 +1,9 @@
 """Checkpoints: whole or not there, and the same on any number of ranks."""
 
+import hashlib
 import json
+import os
+import pickle
 from pathlib import Path
 
 import pytest
@@ -64,11 +67,50 @@ def test_a_checkpoint_loads_bit_for_bit_on_any_number_of_ranks(tmp_path: Path, c
         assert torch.equal(torch.cat([rows for _, _, rows in ranks]), momentum)
 
 
+def _kept(folder: Path) -> list[int]:
+    return sorted(int(path.name.removeprefix("step-")) for path in folder.iterdir())
+
+
 def test_the_newest_whole_one_is_found_and_the_oldest_are_dropped(tmp_path: Path) -> None:
-    for step in (1, 2, 10, 3):
+    for step in (1, 2, 3, 10):
         _save(tmp_path, 5, step, keep=3)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000000002", "step-000000003", "step-000000010"]
+    assert _kept(tmp_path) == [2, 3, 10]
     assert newest_checkpoint(tmp_path) == tmp_path / "step-000000010"
+
+
+def test_going_back_to_an_older_one_drops_the_newer_of_the_history_that_was_left(tmp_path: Path) -> None:
+    for step in (500, 600, 300):
+        _save(tmp_path, 5, step)
+    assert _kept(tmp_path) == [300]
+
+
+def test_a_checkpoints_metadata_runs_nothing(tmp_path: Path) -> None:
+    _save(tmp_path, 5)
+    folder = tmp_path / "step-000000005"
+    hostile = pickle.dumps(_Hostile(str(tmp_path / "ran")))
+    (folder / ".metadata").write_bytes(hostile)
+    marker = json.loads((folder / MARKER).read_text())
+    marker["files"][".metadata"] = {"bytes": len(hostile), "sha256": hashlib.sha256(hostile).hexdigest()}
+    (folder / MARKER).write_text(json.dumps(marker))
+    with pytest.raises(CheckpointError, match=r"asks for posix\.mkdir"):
+        _load(folder, 5)
+    assert not (tmp_path / "ran").exists()
+
+
+class _Hostile:
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple:
+        return os.mkdir, (self.path,)
+
+
+@pytest.mark.parametrize("content", ["[]", "null", '{"format": 1, "step": 3}'])
+def test_a_marker_of_another_kind_is_passed_over(tmp_path: Path, content: str) -> None:
+    _save(tmp_path, 5, 1)
+    _save(tmp_path, 5, 2)
+    (tmp_path / "step-000000002" / MARKER).write_text(content)
+    assert newest_checkpoint(tmp_path) == tmp_path / "step-000000001"
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "remove", "no marker", "torn marker"])

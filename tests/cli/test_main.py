@@ -59,11 +59,22 @@ def test_every_key_of_a_run_has_a_meaning() -> None:
         ("margin.m2=28.6", "margin.m2: 28.6: must be in [0, π)"),
         ("train.precision=int8", "train.precision: 'int8': must be one of auto, fp32, bf16, fp16"),
         ("evaluate.sets=[a.bin", "evaluate.sets=[a.bin"),
-        ("+new.key=1", "new.key"),
+        ("+new.key=1", "new.key: no such key"),
+        ("++train.setps=9", "train.setps: no such key; did you mean 'train.steps'?"),
+        ("train.steps", "'train.steps': is not key=value"),
+        ("optim=null", "optim"),
+        ("folder=", "name and folder: must not be empty"),
+        ("train.epochs=nan", "train.epochs: nan"),
+        ("train.image_sizes=[100000]", "train.image_sizes"),
     ],
 )
 def test_a_wrong_key_or_value_is_said_in_one_line_before_anything_starts(argument, message, capsys) -> None:
     assert message in _refused(capsys, "train", argument)
+
+
+def test_a_backbone_of_one_size_is_not_trained_at_another(capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = ["train.image_sizes=[64,112]", "train.image_sizes_until=[0.5,1]"]
+    assert "r18 takes images of 112 pixels only" in _refused(capsys, "train", "backbone=r18", *sizes)
 
 
 def test_of_a_sweep_every_value_is_looked_at(capsys: pytest.CaptureFixture[str]) -> None:
@@ -72,7 +83,7 @@ def test_of_a_sweep_every_value_is_looked_at(capsys: pytest.CaptureFixture[str])
 
 def test_an_unknown_verb_and_a_missing_argument_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["trian"]) == 2
-    assert "'trian' is no verb" in capsys.readouterr().err
+    assert "'trian' is no verb; did you mean 'train'?" in capsys.readouterr().err
     assert "no model is named" in _refused(capsys, "evaluate")
     assert "no file is named" in _refused(capsys, "inspect")
     assert "output: is not given" in _refused(capsys, "pack", "images")

@@ -12,9 +12,9 @@ from arcdist.runtime.world import RuntimeConfig, WorldError, open_world
 
 
 def test_without_a_launcher_the_world_is_one_process_and_opens_no_port() -> None:
-    with open_world(RuntimeConfig(device="cpu")) as world:
-        assert (world.rank, world.size, world.device.type) == (0, 1, "cpu")
-        assert not collectives.is_distributed()
+    world = open_world(RuntimeConfig(device="cpu"))
+    assert (world.rank, world.size, world.device.type) == (0, 1, "cpu")
+    assert not collectives.is_distributed()
 
 
 def test_a_port_in_use_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -24,8 +24,8 @@ def test_a_port_in_use_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
         port = str(taken.getsockname()[1])
         for key, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
             monkeypatch.setenv(key, value)
-        with pytest.raises(WorldError, match=rf"{port}.*port"), open_world(RuntimeConfig(device="cpu", timeout_s=5)):
-            pass
+        with pytest.raises(WorldError, match=rf"{port}.*port"):
+            open_world(RuntimeConfig(device="cpu", timeout_s=5))
 
 
 def test_a_missing_peer_is_said_after_the_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -34,8 +34,8 @@ def test_a_missing_peer_is_said_after_the_timeout(monkeypatch: pytest.MonkeyPatc
         port = str(probe.getsockname()[1])
     for key, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}.items():
         monkeypatch.setenv(key, value)
-    with pytest.raises(WorldError, match="are all ranks started"), open_world(RuntimeConfig(device="cpu", timeout_s=2)):
-        pass
+    with pytest.raises(WorldError, match="are all ranks started"):
+        open_world(RuntimeConfig(device="cpu", timeout_s=2))
 
 
 @pytest.mark.parametrize(("key", "value"), [("device", "tpu"), ("threads", -1), ("timeout_s", 0)])

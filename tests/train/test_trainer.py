@@ -15,13 +15,14 @@ from arcdist.errors import ConfigError
 from arcdist.runtime import collectives
 from arcdist.runtime.world import World
 from arcdist.train.config import TrainConfig
+from arcdist.train.metrics import DivergedError
 from arcdist.train.trainer import Trainer
 
 SMALL: dict[str, Any] = {
     "seed": 3,
     "backbone": {"name": "small", "embedding_dim": 32},
     "margin": {"scale": 16.0, "m2": 0.2},
-    "optim": {"lr": 0.02},
+    "optim": {"name": "adamw", "lr": 1e-3, "schedule": {"warmup_steps": 200}},
     "train": {"global_batch_size": 24, "micro_batch_size": 4, "steps": 6, "precision": "fp32", "log_every": 1},
     "checkpoint": {"every": 2},
     "data": {"augment": {"flip": 0.5}, "loader": {"workers": 1}},
@@ -80,20 +81,22 @@ def test_a_checkpoint_of_two_ranks_goes_on_with_one_and_three(tmp_path: Path, fa
         folder = tmp_path / str(world_size)
         run_ranks(_stop_after_four_steps, 2, _config(folder, rec))
         run_ranks(_run, world_size, _config(folder, rec))
-        assert float((_weights(folder) - expected).norm() / expected.norm()) < 1e-5
+        assert float((_weights(folder) - expected).norm() / expected.norm()) < 1e-4
 
 
 def test_fifty_steps_on_real_faces_lose_the_same_on_one_and_two_ranks(tmp_path: Path, data_root: Path) -> None:
-    rec = data_root / "lfw_train.rec"
     longer = {
-        "train": {"steps": 50, "global_batch_size": 32, "micro_batch_size": 16},
+        "train": {"steps": 50, "global_batch_size": 64, "micro_batch_size": 32},
         "checkpoint": {"every": 0},
-        "optim": {"lr": 0.002},
     }
-    (alone,) = run_ranks(_run, 1, _config(tmp_path / "1", rec, longer))
-    two = run_ranks(_run, 2, _config(tmp_path / "2", rec, longer))[0]
+    small = {"train": {"image_sizes": [64], "image_sizes_until": [1.0]}}
+    rec = data_root / "lfw_train.rec"
+    (alone,) = run_ranks(_run, 1, _config(tmp_path / "1", rec, longer, small))
+    two = run_ranks(_run, 2, _config(tmp_path / "2", rec, longer, small))[0]
     assert len(alone) == len(two) == 50
-    torch.testing.assert_close(torch.tensor(two), torch.tensor(alone), rtol=2e-3, atol=0)
+    # Rounding grows as a net trains: weights that were changed by 1e-7 part as much (5e-4 after 50 steps).
+    torch.testing.assert_close(torch.tensor(two[:10]), torch.tensor(alone[:10]), rtol=1e-5, atol=0)
+    torch.testing.assert_close(torch.tensor(two), torch.tensor(alone), rtol=5e-3, atol=0)
     assert alone[-1] < alone[0]
 
 
@@ -117,6 +120,37 @@ def test_a_finished_run_leaves_its_summary_its_weights_and_three_pictures(tmp_pa
     assert kept == ["step-000000004", "step-000000006"]
 
 
+def _diverge(config: TrainConfig) -> str:
+    trainer = Trainer(config, World(collectives.rank(), collectives.world_size(), 0, torch.device("cpu")))
+    with torch.no_grad():
+        trainer.step.head.centers.fill_(torch.nan)
+    with pytest.raises(DivergedError) as raised:
+        trainer.run()
+    return str(raised.value)
+
+
+def test_a_loss_that_is_no_number_stops_every_rank_before_it_is_saved(tmp_path: Path, faces: Path) -> None:
+    for answer in run_ranks(_diverge, 2, _config(tmp_path, faces / "train.rec")):
+        assert answer.startswith("step 1: the loss is nan; lower optim.lr")
+    assert not list((tmp_path / "checkpoints").iterdir())
+
+
+def test_a_record_that_was_cut_does_not_keep_a_run_from_resuming(tmp_path: Path, faces: Path) -> None:
+    rec = faces / "train.rec"
+    run_ranks(_stop_after_four_steps, 1, _config(tmp_path, rec))
+    (tmp_path / "metrics.jsonl").write_text('{"step": 4, "loss": 2.0}\n{"step": 4, "lo')
+    assert len(run_ranks(_run, 1, _config(tmp_path, rec))[0]) == 3
+
+
+def test_a_refused_configuration_leaves_the_runs_own(tmp_path: Path, faces: Path) -> None:
+    rec = faces / "train.rec"
+    run_ranks(_stop_after_four_steps, 1, _config(tmp_path, rec))
+    before = (tmp_path / "config.yaml").read_text()
+    with pytest.raises(CheckpointError):
+        Trainer(_config(tmp_path, rec, {"seed": 4}), World(0, 1, 0, torch.device("cpu")))
+    assert (tmp_path / "config.yaml").read_text() == before
+
+
 def test_a_run_goes_through_its_image_sizes(tmp_path: Path, faces: Path) -> None:
     sizes = {"train": {"image_sizes": [64, 112], "image_sizes_until": [0.5, 1.0]}}
     trainer = Trainer(_config(tmp_path, faces / "train.rec", sizes), World(0, 1, 0, torch.device("cpu")))
@@ -127,7 +161,8 @@ def test_a_run_goes_through_its_image_sizes(tmp_path: Path, faces: Path) -> None
     ("change", "message"),
     [
         ({"backbone": {"embedding_dim": 16}}, "was made with backbone.embedding_dim=32, not 16"),
-        ({"optim": {"name": "adamw"}}, "was made with optim.name=sgd, not adamw"),
+        ({"optim": {"name": "sgd"}}, "was made with optim.name=adamw, not sgd"),
+        ({"seed": 4}, "was made with seed=3, not 4"),
     ],
 )
 def test_resuming_another_model_is_refused(tmp_path: Path, faces: Path, change: dict, message: str) -> None:
