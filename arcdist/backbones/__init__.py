@@ -5,6 +5,12 @@ normalized: some margins need the norm.
 """
 
 from arcdist.backbones import iresnet, mobilefacenet, small, vit  # noqa: F401 (each registers its names)
-from arcdist.backbones.registry import BackboneConfig, backbone_names, create_backbone, register_backbone
+from arcdist.backbones.registry import (
+    BackboneConfig,
+    backbone_names,
+    create_backbone,
+    register_backbone,
+    takes_any_size,
+)
 
-__all__ = ["BackboneConfig", "backbone_names", "create_backbone", "register_backbone"]
+__all__ = ["BackboneConfig", "backbone_names", "create_backbone", "register_backbone", "takes_any_size"]

@@ -13,17 +13,25 @@ from arcdist.errors import ConfigError
 
 Builder = TypeVar("Builder", bound=Callable[..., nn.Module])
 
+_MAX_EMBEDDING_DIM = 65536
 _BUILDERS: dict[str, Callable[..., nn.Module]] = {}
+_ANY_SIZE: set[str] = set()
 
 
-def register_backbone(name: str, **options: Any) -> Callable[[Builder], Builder]:
+def register_backbone(name: str, any_size: bool = False, **options: Any) -> Callable[[Builder], Builder]:
     """Return a decorator for a class or function ``builder(embedding_dim=…, **options)``.
 
     From then on ``create_backbone(name)`` calls it, with these options where the caller gives no others.
+
+    Args:
+        name: what it is called in a configuration.
+        any_size: whether it takes images of other sizes than 112 × 112, too.
+        options: keyword arguments of the builder.
     """
 
     def register(builder: Builder) -> Builder:
         _BUILDERS[name] = functools.partial(builder, **options)
+        (_ANY_SIZE.add if any_size else _ANY_SIZE.discard)(name)
         return builder
 
     return register
@@ -32,6 +40,15 @@ def register_backbone(name: str, **options: Any) -> Callable[[Builder], Builder]
 def backbone_names() -> list[str]:
     """Return every registered name, family by family."""
     return list(_BUILDERS)
+
+
+def takes_any_size(name: str) -> bool:
+    """Return whether a backbone takes images of any size; the others take 112 × 112 alone.
+
+    Errors: ConfigError for an unknown name.
+    """
+    _builder(name, {})
+    return name in _ANY_SIZE
 
 
 def create_backbone(name: str, embedding_dim: int = 512, **options: Any) -> nn.Module:
@@ -68,8 +85,8 @@ class BackboneConfig:
 
     def validate(self) -> None:
         """Raise ConfigError for a value that cannot be right."""
-        if self.embedding_dim < 1:
-            raise ConfigError(f"backbone.embedding_dim: {self.embedding_dim}: must be at least 1")
+        if not 1 <= self.embedding_dim <= _MAX_EMBEDDING_DIM:
+            raise ConfigError(f"backbone.embedding_dim: {self.embedding_dim}: must be from 1 to {_MAX_EMBEDDING_DIM}")
         for key in ("dropout", "drop_path", "mask_ratio"):
             share = getattr(self, key)
             if share is not None and not 0.0 <= share < 1.0:

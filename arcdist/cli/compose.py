@@ -8,7 +8,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -61,6 +61,8 @@ def check_overrides(overrides: Sequence[str]) -> None:
         key = item.key_or_group
         if (item.is_add() or item.is_force_add()) and key not in known and not key.startswith("hydra"):
             raise unknown_key(key, TrainConfig)
+        if key in groups() and not item.is_sweep_override() and not isinstance(item.value(), str):
+            raise ConfigError(f"{item.input_line}: choose one of {', '.join(groups()[key])}")
     plain = [item.input_line for item in parsed if not item.is_sweep_override() and item.input_line]
     alternatives = [
         f"{item.get_key_element()}={value}"
@@ -81,6 +83,9 @@ def typed(composed: DictConfig) -> TrainConfig:
 
 def _explained(error: Exception) -> ConfigError:
     """Return Hydra's or OmegaConf's error in the words of the configuration."""
+    if isinstance(error, OverrideParseException):
+        reason = str(error).splitlines()[0]
+        return ConfigError(f"{error.override}: {reason}; close every bracket, and quote what is special")
     text = str(error)
     reason = str(error.__cause__ or error).splitlines()[0]
     if match := re.search(r"Could not override '([^']+)'", text):

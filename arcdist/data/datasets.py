@@ -42,19 +42,25 @@ class RecordDataset:
         self.keys = images.keys
         """The key of every sample's record, int64 ``[n]``, ascending."""
         if len(self.keys) == 0:
-            raise DataError(f"{self.path}: holds no image ({len(self.reader)} records)")
-        stated = find_property(self.path)
-        if stated:
-            self.image_size = (stated.height, stated.width)
-            self.num_classes = stated.num_classes
-            source = f"{stated.path.name} says"
-            if images.num_classes not in (None, stated.num_classes):
-                source += f" (the header lists {images.num_classes})"
+            hint = f"; the index ({self.reader.index_path}) may be of another file" if self.reader.index_path else ""
+            raise DataError(f"{self.path}: holds no image ({len(self.reader)} records){hint}")
+        self.stated = find_property(self.path)
+        """What a property file says, None where there is none."""
+        self.listed_classes = images.num_classes
+        """How many classes record 0 lists, None where it lists none."""
+        if self.stated:
+            self.image_size = (self.stated.height, self.stated.width)
+            self.num_classes = self.stated.num_classes
+            source = f"{self.stated.path.name} says"
+            if self.listed_classes not in (None, self.num_classes):
+                source += f" (the header lists {self.listed_classes})"
         else:
             height, width, _ = decode(self.reader[self.key(0)].payload, self.name(0)).shape
             self.image_size = (height, width)
-            self.num_classes = images.num_classes or int(self._labels_below(MAX_CLASSES).max()) + 1
-            source = "the header says" if images.num_classes else "the largest label says"
+            self.num_classes = self.listed_classes or int(self._labels_below(MAX_CLASSES).max()) + 1
+            source = "the header says" if self.listed_classes else "the largest label says"
+        self.classes_source = source
+        """Words for messages: who says how many classes there are."""
         if self.num_classes > MAX_CLASSES:
             raise DataError(
                 f"{self.path}: {self.num_classes} classes as {source}; the float32 labels of a .rec can tell "
@@ -111,8 +117,10 @@ class RecordDataset:
         return labels.astype(np.int64)
 
     def _wrong_label(self, sample: int, label: float, num_classes: int) -> DataError:
+        says = f", as {self.stated.path.name} says" if self.stated else ""
         return DataError(
-            f"{self.path}: record {self.key(sample)}: label is {label:.9g}, which is no class of 0..{num_classes - 1}"
+            f"{self.path}: record {self.key(sample)}: label is {label:.9g}, which is no class of "
+            f"0..{num_classes - 1}{says}"
         )
 
 

@@ -64,7 +64,7 @@ def rows_of_step(step: int, global_batch_size: int, rank: int, world_size: int) 
         ConfigError: the ranks cannot share the global batch equally.
     """
     if global_batch_size < 1 or global_batch_size % world_size:
-        raise ConfigError(f"global_batch_size: {global_batch_size}: must be a multiple of the {world_size} ranks")
+        raise ConfigError(f"train.global_batch_size: {global_batch_size}: must be a multiple of the {world_size} ranks")
     batch_size = global_batch_size // world_size
     start = step * global_batch_size + rank * batch_size
     return range(start, start + batch_size)

@@ -1,13 +1,16 @@
 """Where the training images come from, as a run's configuration says it."""
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from arcdist.data.augment import AugmentConfig
-from arcdist.data.datasets import RecordDataset
-from arcdist.data.synthetic import SyntheticConfig, write_pairs, write_record
+from arcdist.data.datasets import RecordDataset, height_by_width
+from arcdist.data.decode import decode
+from arcdist.data.evalsets import read_bin
+from arcdist.data.synthetic import SyntheticConfig, check_pairs, read_settings, settings, write_pairs, write_record
 from arcdist.data.torch_loader import LoaderConfig
-from arcdist.errors import ConfigError
+from arcdist.errors import ConfigError, DataError
 
 SOURCES = ("recordio", "synthetic")
 
@@ -35,18 +38,49 @@ class DataConfig:
             raise ConfigError("data.path: not set; give the .rec file: data.path=FOLDER/train.rec")
         if self.image_size < 16:
             raise ConfigError(f"data.image_size: {self.image_size}: must be at least 16")
-        self.synthetic.validate()
+        for key in ("num_classes", "images"):
+            if getattr(self, key) < 0:
+                raise ConfigError(f"data.{key}: {getattr(self, key)}: must be 0 (whatever the file has) or more")
+        self._validate_synthetic()
         self.augment.validate()
         self.loader.validate()
 
-    def render(self) -> None:
-        """Render what a synthetic source lacks; for one rank, while the others wait."""
+    def _validate_synthetic(self) -> None:
         if self.source != "synthetic":
             return
+        if self.synthetic.image_size not in (SyntheticConfig.image_size, self.image_size):
+            raise ConfigError(
+                f"data.synthetic.image_size: {self.synthetic.image_size}, but data.image_size is {self.image_size}; "
+                "the latter alone is enough"
+            )
+        try:
+            self._faces().validate()
+        except ConfigError as error:
+            raise ConfigError(f"data.synthetic.{error}") from None
+        check_pairs(self.held_out_pairs, "data.held_out_pairs")
+
+    def _faces(self) -> SyntheticConfig:
+        return replace(self.synthetic, image_size=self.image_size)
+
+    def render(self) -> None:
+        """Render what a synthetic source lacks; for one rank, while the others wait.
+
+        Errors: ConfigError for a file that is there and was rendered with other settings; where it does not say with
+        which, one of another number of classes or pairs.
+        """
+        if self.source != "synthetic":
+            return
+        faces = self._faces()
         if not Path(self.path).exists():
-            write_record(self.synthetic, self.path)
-        if self.held_out and not Path(self.held_out).exists():
-            write_pairs(self.synthetic, self.held_out, self.held_out_pairs)
+            write_record(faces, self.path)
+        else:
+            _check_rendered("data.path", self.path, settings(faces), _count_identities)
+        if not self.held_out:
+            return
+        if not Path(self.held_out).exists():
+            write_pairs(faces, self.held_out, self.held_out_pairs)
+        else:
+            _check_rendered("data.held_out", self.held_out, settings(faces, self.held_out_pairs), _count_pairs)
 
     def open(self) -> RecordDataset:
         """Return the images.
@@ -54,16 +88,47 @@ class DataConfig:
         Errors: DataError for a missing or damaged file; ConfigError when it is not the one that was configured.
         """
         dataset = RecordDataset(self.path)
-        for key, asked, found in (
-            ("num_classes", self.num_classes, dataset.num_classes),
-            ("images", self.images, len(dataset)),
+        for key, asked, found, says in (
+            ("num_classes", self.num_classes, dataset.num_classes, f", as {dataset.classes_source}"),
+            ("images", self.images, len(dataset), ""),
         ):
             if asked and asked != found:
                 raise ConfigError(
-                    f"data.{key}: {asked}, but {self.path} has {found}; is it the right file? "
+                    f"data.{key}: {asked}, but {self.path} has {found}{says}; is it the right file? "
                     f"data.{key}=0 takes it as it is"
                 )
         if dataset.image_size != (self.image_size, self.image_size):
-            height, width = dataset.image_size
-            raise ConfigError(f"data.image_size: {self.image_size}, but the images of {self.path} are {height}×{width}")
+            says = f", as {dataset.stated.path.name} says" if dataset.stated else ""
+            raise ConfigError(
+                f"data.image_size: {self.image_size}, but the images of {self.path} are "
+                f"{height_by_width(dataset.image_size)}{says}"
+            )
+        if dataset.stated:
+            height, width, _ = decode(dataset.read(0)[1], dataset.name(0)).shape
+            if (height, width) != dataset.image_size:
+                raise DataError(
+                    f"{dataset.stated.path}: says {height_by_width(dataset.image_size)} pixels, but the image of "
+                    f"{dataset.name(0)} has {height_by_width((height, width))}"
+                )
         return dataset
+
+
+def _check_rendered(key: str, path: str, asked: dict[str, int], look: Callable[[str], dict[str, int]]) -> None:
+    """Raise ConfigError where a file is not the one that would be rendered; ``look`` counts what is in it."""
+    told = read_settings(path)
+    found = look(path) if told is None else told
+    for name, value in found.items():
+        if name in asked and value != asked[name]:
+            raise ConfigError(
+                f"{key}: {path} was rendered with {name}={value}, not {asked[name]}; remove it, or give another {key}"
+            )
+
+
+def _count_identities(path: str) -> dict[str, int]:
+    dataset = RecordDataset(path)
+    dataset.close()
+    return {"identities": dataset.num_classes}
+
+
+def _count_pairs(path: str) -> dict[str, int]:
+    return {"pairs": len(read_bin(path).same)}

@@ -6,13 +6,13 @@ two people, so neither pixels nor colors give an identity away; its shapes do.
 """
 
 import contextlib
+import json
 import multiprocessing
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field
-from functools import lru_cache
-from itertools import repeat
+from dataclasses import dataclass, field, fields
+from functools import lru_cache, partial
 from pathlib import Path
 
 import cv2
@@ -21,15 +21,16 @@ import simplejpeg
 from rich.console import Console
 from rich.progress import track
 
+from arcdist.data.datasets import MAX_CLASSES
 from arcdist.data.evalsets import write_bin
 from arcdist.data.face_drawing import SPARE_DRAWS, draw_face
 from arcdist.data.face_traits import Person, Shot, trait_count, traits
 from arcdist.data.training_set import TrainingSetWriter
-from arcdist.errors import ConfigError
+from arcdist.errors import ConfigError, DataError
+from arcdist.runtime.cores import usable_cores
 from arcdist.runtime.seeds import mix, uniform
 
 _FOLDS = 10
-_MAX_KEY = 1 << 24  # record 0 states keys as float32
 
 
 @dataclass
@@ -46,15 +47,13 @@ class SyntheticConfig:
         """Raise ConfigError where a value cannot be right."""
         for key, low in (("identities", 1), ("images_per_identity", 1), ("first_identity", 0)):
             if getattr(self, key) < low:
-                raise ConfigError(f"synthetic.{key}: {getattr(self, key)}: must be at least {low}")
-        if not 16 <= self.image_size <= 224:
-            raise ConfigError(f"synthetic.image_size: {self.image_size}: must be from 16 to 224")
-        keys = self.identities * (self.images_per_identity + 1) + 1
-        if keys > _MAX_KEY:
+                raise ConfigError(f"{key}: {getattr(self, key)}: must be at least {low}")
+        if self.identities > MAX_CLASSES:
             raise ConfigError(
-                f"synthetic.images_per_identity: {self.images_per_identity}: {self.identities} identities then take "
-                f"{keys} records; a .rec whose record 0 is exact has at most {_MAX_KEY}"
+                f"identities: {self.identities}: the float32 labels of a .rec can tell at most {MAX_CLASSES} apart"
             )
+        if not 16 <= self.image_size <= 224:
+            raise ConfigError(f"image_size: {self.image_size}: must be from 16 to 224")
 
 
 def render(config: SyntheticConfig, identity: int, image: int) -> np.ndarray:
@@ -75,7 +74,7 @@ def encode(config: SyntheticConfig, identity: int, image: int) -> bytes:
 
 
 def write_record(config: SyntheticConfig, path: "str | os.PathLike[str]", workers: "int | None" = None) -> None:
-    """Write the training set in insightface's layout: .rec, .idx, and their ``property`` beside them.
+    """Write the training set in insightface's layout: .rec, .idx, their ``property``, and the settings beside them.
 
     Args:
         config: says what is drawn.
@@ -84,16 +83,17 @@ def write_record(config: SyntheticConfig, path: "str | os.PathLike[str]", worker
 
     Raises:
         ConfigError: see ``SyntheticConfig.validate``.
-        RecordError: a folder that cannot be written.
+        DataError: a folder that cannot be written.
     """
     config.validate()
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder_of(path)
     classes, each = config.identities, config.images_per_identity
     images = ((identity, image) for identity in range(classes) for image in range(each))
     with TrainingSetWriter(path, config.image_size) as writer:
         for number, payload in enumerate(_encode_all(config, images, classes * each, workers)):
             writer.write(number // each, payload)
+    _write_settings(path, settings(config))
 
 
 def write_pairs(
@@ -102,6 +102,7 @@ def write_pairs(
     """Write a verification ``.bin`` of the people who come after ``config``'s, so none is in its training set.
 
     Ten folds, each half genuine pairs, then half impostor pairs. No person is in two folds, no image in two pairs.
+    The settings lie beside it, as ``write_record`` leaves them.
 
     Args:
         config: of the training set.
@@ -114,10 +115,9 @@ def write_pairs(
         DataError: a folder that cannot be written.
     """
     config.validate()
-    if pairs < 2 * _FOLDS or pairs % (2 * _FOLDS):
-        raise ConfigError(f"held_out_pairs: {pairs}: must be a multiple of {2 * _FOLDS}: {_FOLDS} folds, half genuine")
+    check_pairs(pairs)
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    _make_folder_of(path)
     genuine = pairs // (2 * _FOLDS)
     people = max(genuine, 2)
     images = []
@@ -129,6 +129,59 @@ def write_pairs(
             images += [(first + k, 2), (first + (k + 1) % people, 3)]
     same = ([True] * genuine + [False] * genuine) * _FOLDS
     write_bin(path, list(_encode_all(config, images, len(images), workers)), same)
+    _write_settings(path, settings(config, pairs))
+
+
+def check_pairs(pairs: int, key: str = "pairs") -> None:
+    """Raise ConfigError for a number of pairs that ten folds, half of each genuine, cannot have."""
+    if pairs < 2 * _FOLDS or pairs % (2 * _FOLDS):
+        raise ConfigError(f"{key}: {pairs}: must be a multiple of {2 * _FOLDS}: {_FOLDS} folds, half genuine")
+
+
+def settings(config: SyntheticConfig, pairs: "int | None" = None) -> dict[str, int]:
+    """Return all that the bytes of a training set depend on, or with ``pairs`` those of a verification set."""
+    values = {one.name: getattr(config, one.name) for one in fields(SyntheticConfig)}
+    if pairs is not None:
+        del values["images_per_identity"]
+        values["pairs"] = pairs
+    return values
+
+
+def read_settings(path: "str | os.PathLike[str]") -> "dict[str, int] | None":
+    """Return the settings that lie beside a rendered file, None where there are none.
+
+    Raises:
+        DataError: they cannot be read.
+    """
+    beside = _settings_path(Path(path))
+    try:
+        values = json.loads(beside.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise DataError(f"{beside}: cannot be read: {error}") from None
+    if not isinstance(values, dict):
+        raise DataError(f"{beside}: holds no settings")
+    return values
+
+
+def _write_settings(path: Path, values: dict[str, int]) -> None:
+    beside = _settings_path(path)
+    try:
+        beside.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"{beside}: cannot be written: {error.strerror}") from None
+
+
+def _settings_path(path: Path) -> Path:
+    return path.with_name(f"{path.name}.rendered.json")  # the whole name: a .rec and a .bin may share the stem
+
+
+def _make_folder_of(path: Path) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def _draw(config: SyntheticConfig, identity: int, image: int) -> tuple[np.ndarray, int]:
@@ -144,17 +197,21 @@ def _person(seed: int, identity: int) -> Person:
     return traits(Person, uniform(mix(seed, identity), "synthetic person", np.arange(trait_count(Person))))
 
 
+def _encode_pair(config: SyntheticConfig, which: tuple[int, int]) -> bytes:
+    return encode(config, *which)
+
+
 def _encode_all(
     config: SyntheticConfig, images: Iterable[tuple[int, int]], count: int, workers: "int | None"
 ) -> Iterator[bytes]:
     """Yield the JPEG of each (identity, image), in order, with a progress bar."""
-    identities, numbers = zip(*images)
-    workers = workers or len(os.sched_getaffinity(0))
+    workers = workers or usable_cores()
+    encode_one = partial(_encode_pair, config)
     with contextlib.ExitStack() as stack:
         if workers == 1:
-            encoded = map(encode, repeat(config), identities, numbers)
+            encoded = map(encode_one, images)
         else:
             spawn = multiprocessing.get_context("spawn")
             pool = ProcessPoolExecutor(workers, spawn, initializer=cv2.setNumThreads, initargs=(1,))
-            encoded = stack.enter_context(pool).map(encode, repeat(config), identities, numbers, chunksize=64)
+            encoded = stack.enter_context(pool).map(encode_one, images, chunksize=64)
         yield from track(encoded, "drawing faces", total=count, console=Console(stderr=True), transient=True)

@@ -70,9 +70,9 @@ class LoaderConfig:
     def validate(self) -> None:
         """Raise ConfigError where a value cannot be right."""
         if self.workers < 1:
-            raise ConfigError(f"loader.workers: {self.workers}: must be at least 1")
+            raise ConfigError(f"data.loader.workers: {self.workers}: must be at least 1")
         if self.prefetch < 0:
-            raise ConfigError(f"loader.prefetch: {self.prefetch}: must be 0 or above")
+            raise ConfigError(f"data.loader.prefetch: {self.prefetch}: must be 0 or above")
 
 
 class TorchLoader:

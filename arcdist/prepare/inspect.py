@@ -31,12 +31,13 @@ def inspect(path: "str | os.PathLike[str]", verify: bool = False, workers: int =
     Of a .rec: ``layout`` (what the reader took for what), ``records``, ``images``, ``classes``, ``identities`` (classes
     that have an image), ``labels`` (smallest and largest), ``images_per_identity`` (with a histogram). Of a .bin:
     ``pairs``, ``genuine``, ``impostor``, ``images``, ``distinct_images``. Of both: ``image_sizes``, of a few hundred
-    images.
+    images, and ``unreadable_images``, how many of these cannot be decoded.
 
     Args:
         path: the file.
-        verify: read every record and decode every image; then ``image_sizes`` counts all, and ``faults`` says for each
-            damaged one which record it is and what is wrong.
+        verify: read every record and decode every image; then ``image_sizes`` counts all, and in the place of
+            ``unreadable_images`` ``faults`` says of each damaged one which record it is and what is wrong, and where a
+            property file contradicts the records.
         workers: threads that decode.
 
     Raises:
@@ -81,7 +82,7 @@ def contact_sheet(path: "str | os.PathLike[str]", count: int = 64) -> np.ndarray
 def _inspect_rec(dataset: RecordDataset, verify: bool, workers: int) -> dict[str, Any]:
     if verify:
         check = _check(dataset.read, dataset.name, range(len(dataset)), workers)
-        check.faults += _faults_of_other_records(dataset)
+        check.faults += _faults_of_other_records(dataset) + _faults_of_property(dataset, check.sizes)
         labels = np.array(check.labels, np.int64)
     else:
         labels = dataset.labels()
@@ -170,9 +171,21 @@ def _faults_of_other_records(dataset: RecordDataset) -> list[str]:
     return faults
 
 
+def _faults_of_property(dataset: RecordDataset, sizes: "Counter[tuple[int, int]]") -> list[str]:
+    """Return what the property file says that is not so."""
+    stated, listed = dataset.stated, dataset.listed_classes
+    faults = []
+    if stated and sizes and dataset.image_size not in sizes:
+        usual = height_by_width(sizes.most_common(1)[0][0])
+        faults.append(f"{stated.path}: says {height_by_width(dataset.image_size)} pixels, which no image has ({usual})")
+    if stated and listed not in (None, stated.num_classes):
+        faults.append(f"{stated.path}: says {stated.num_classes} classes, but record 0 lists {listed}")
+    return faults
+
+
 def _sizes_and_faults(check: _Check, verify: bool) -> dict[str, Any]:
     sizes = {height_by_width(size): number for size, number in check.sizes.most_common()}
-    return {"image_sizes": sizes, "faults": check.faults} if verify else {"image_sizes": sizes}
+    return {"image_sizes": sizes} | ({"faults": check.faults} if verify else {"unreadable_images": len(check.faults)})
 
 
 def _histogram(counts: np.ndarray) -> dict[str, int]:

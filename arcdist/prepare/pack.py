@@ -20,6 +20,8 @@ from arcdist.data.training_set import TrainingSetWriter
 from arcdist.errors import ConfigError, DataError
 from arcdist.prepare.pairs import identities_of
 
+_MAX_SIDE_PX = 4096
+
 
 @dataclass
 class PackConfig:
@@ -41,13 +43,13 @@ class PackConfig:
     def validate(self) -> None:
         """Raise ``ConfigError`` for the first value that cannot be right."""
         if Path(self.output).suffix != ".rec":
-            raise ConfigError(f"pack.output: {self.output!r}: must end in .rec")
-        if self.image_size < 1:
-            raise ConfigError(f"pack.image_size: {self.image_size}: must be at least 1")
+            raise ConfigError(f"output: {self.output!r}: must end in .rec")
+        if not 1 <= self.image_size <= _MAX_SIDE_PX:
+            raise ConfigError(f"image_size: {self.image_size}: must be 1 to {_MAX_SIDE_PX}")
         if not 1 <= self.quality <= 100:
-            raise ConfigError(f"pack.quality: {self.quality}: must be 1 to 100")
+            raise ConfigError(f"quality: {self.quality}: must be 1 to 100")
         if self.workers < 1:
-            raise ConfigError(f"pack.workers: {self.workers}: must be at least 1")
+            raise ConfigError(f"workers: {self.workers}: must be at least 1")
 
 
 @dataclass

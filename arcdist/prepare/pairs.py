@@ -1,5 +1,6 @@
 """LFW's pairs.txt and a folder of images to a verification set."""
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -38,11 +39,7 @@ def pack_pairs(config: PairsConfig) -> PairsReport:
     pairs = read_pairs(Path(config.pairs))
     root = Path(config.images)
     paths = [_image_path(root, *image) for first, second, _ in pairs for image in (first, second)]
-    loaded: dict[Path, bytes] = {}
-    for path in paths:
-        if path not in loaded:
-            loaded[path] = path.read_bytes()
-            decode(loaded[path], str(path), (config.image_size, config.image_size))
+    loaded = {path: _load(path, config.image_size) for path in dict.fromkeys(paths)}
     same = [genuine for _, _, genuine in pairs]
     write_bin(config.output, [loaded[path] for path in paths], same)
     return PairsReport(config.output, len(same), sum(same), len(loaded))
@@ -62,11 +59,11 @@ def read_pairs(path: Path) -> list[tuple[Image, Image, bool]]:
     pairs: list[tuple[Image, Image, bool]] = []
     for number, line in enumerate(lines, 1):
         words = line.split()
-        if not words or (number == 1 and len(words) <= 2 and all(word.isdigit() for word in words)):
+        if not words or (number == 1 and len(words) <= 2 and all(map(_is_number, words))):
             continue
-        if len(words) == 3 and words[1].isdigit() and words[2].isdigit():
+        if len(words) == 3 and _is_number(words[1]) and _is_number(words[2]):
             pairs.append(((words[0], int(words[1])), (words[0], int(words[2])), True))
-        elif len(words) == 4 and words[1].isdigit() and words[3].isdigit():
+        elif len(words) == 4 and _is_number(words[1]) and _is_number(words[3]):
             pairs.append(((words[0], int(words[1])), (words[2], int(words[3])), False))
         else:
             raise DataError(f"{path}: line {number}: neither NAME n1 n2 nor NAME1 n1 NAME2 n2: {line[:80]!r}")
@@ -80,11 +77,25 @@ def identities_of(path: Path) -> set[str]:
     return {name for first, second, _ in read_pairs(path) for name, _ in (first, second)}
 
 
+def _is_number(word: str) -> bool:
+    return word.isascii() and word.isdecimal() and len(word) < 10
+
+
+def _load(path: Path, image_size: int) -> bytes:
+    """Return the encoded image, which is known to be one of that size."""
+    try:
+        payload = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror}") from None
+    decode(payload, str(path), (image_size, image_size))
+    return payload
+
+
 def _image_path(root: Path, name: str, number: int) -> Path:
     if "/" in name or name in (".", ".."):
         raise DataError(f"{name!r}: is no name of an identity's folder")
     for ending in ("jpg", "png"):
         path = root / name / f"{name}_{number:04d}.{ending}"
-        if path.is_file():
+        if os.path.isfile(path):  # a folder that may not be entered is no error here, as it is to Path.is_file
             return path
     raise DataError(f"{root / name / f'{name}_{number:04d}.jpg'}: no such image")

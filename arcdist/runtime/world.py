@@ -32,8 +32,8 @@ class RuntimeConfig:
             raise ConfigError(f"runtime.device: {self.device!r}: must be one of auto, cpu, cuda")
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ConfigError("runtime.device: 'cuda': torch sees no CUDA device here; use runtime.device=cpu")
-        if self.threads < 0:
-            raise ConfigError(f"runtime.threads: {self.threads}: must be 0 (shared out) or more")
+        if not 0 <= self.threads <= 1024:
+            raise ConfigError(f"runtime.threads: {self.threads}: must be from 0 (cores shared out) to 1024")
         if self.timeout_s < 1:
             raise ConfigError(f"runtime.timeout_s: {self.timeout_s}: must be at least 1")
 

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from arcdist.backbones import BackboneConfig, backbone_names, create_backbone, register_backbone
+from arcdist.backbones import BackboneConfig, backbone_names, create_backbone, register_backbone, takes_any_size
 from arcdist.backbones import registry as registry_module
 from arcdist.backbones.vit import VisionTransformer
 from arcdist.errors import ConfigError
@@ -48,6 +48,17 @@ def test_channels_last_gives_the_same_embeddings(name):
     torch.testing.assert_close(embedding, expected, rtol=1e-3, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", backbone_names())
+def test_a_backbone_takes_another_size_where_it_says_so(name):
+    with torch.device("meta"):
+        model = create_backbone(name, embedding_dim=4)
+        if takes_any_size(name):
+            assert model(torch.empty(2, 3, 80, 80)).shape == (2, 4)
+        else:
+            with pytest.raises(RuntimeError):
+                model(torch.empty(2, 3, 80, 80))
+
+
 def test_unknown_name_says_which_was_meant_and_which_are_known():
     with pytest.raises(ConfigError, match=r"backbone\.name: 'r51': .*did you mean 'r50'.*known: r18, .*vit_h"):
         create_backbone("r51")
@@ -57,7 +68,8 @@ def test_unknown_name_says_which_was_meant_and_which_are_known():
     ("config", "message"),
     [
         (BackboneConfig(name="resnet"), "backbone.name: 'resnet'"),
-        (BackboneConfig(embedding_dim=0), "backbone.embedding_dim: 0: must be at least 1"),
+        (BackboneConfig(embedding_dim=0), "backbone.embedding_dim: 0: must be from 1 to 65536"),
+        (BackboneConfig(embedding_dim=65537), "backbone.embedding_dim: 65537: must be from 1 to 65536"),
         (BackboneConfig(dropout=1.0), r"backbone.dropout: 1.0: must be in \[0, 1\)"),
         (BackboneConfig(mask_ratio=0.1), r"backbone.mask_ratio: r50 has no such option .*dropout"),
         (BackboneConfig(name="mbf", dropout=0.1), "backbone.dropout: mbf has no such option"),

@@ -15,7 +15,7 @@ from arcdist.data.face_drawing import SPARE_DRAWS, draw_face
 from arcdist.data.face_traits import Person, Shot, trait_count, traits
 from arcdist.data.recordio import RecordReader
 from arcdist.data.synthetic import SyntheticConfig, encode, render, write_pairs, write_record
-from arcdist.errors import ConfigError
+from arcdist.errors import ConfigError, DataError
 
 CONFIG = SyntheticConfig(identities=3, images_per_identity=2, seed=5)
 TRAITS = [trait.name for trait in fields(Person)]
@@ -119,10 +119,11 @@ def test_pairs_are_of_people_outside_the_training_set_and_no_person_is_in_two_fo
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("identities", 0), ("images_per_identity", 0), ("first_identity", -1), ("image_size", 8)]
+    ("key", "value"),
+    [("identities", 0), ("identities", 1 << 25), ("images_per_identity", 0), ("first_identity", -1), ("image_size", 8)],
 )
 def test_a_value_that_cannot_be_right_is_named(tmp_path, key, value):
-    with pytest.raises(ConfigError, match=key):
+    with pytest.raises(ConfigError, match=f"^{key}: {value}: "):
         write_record(replace(CONFIG, **{key: value}), tmp_path / "train.rec")
     assert not list(tmp_path.iterdir())
 
@@ -130,3 +131,9 @@ def test_a_value_that_cannot_be_right_is_named(tmp_path, key, value):
 def test_pairs_that_do_not_fill_ten_folds_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="multiple of 20"):
         write_pairs(CONFIG, tmp_path / "held_out.bin", 30)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"file/train\.rec: cannot be written"):
+        write_record(CONFIG, tmp_path / "file" / "train.rec", workers=1)

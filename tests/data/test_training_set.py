@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from arcdist.data.recordio import RecordReader
+from arcdist.data.recordio import RecordError, RecordReader
 from arcdist.data.training_set import TrainingSetWriter
+from arcdist.errors import DataError
 
 
 def test_images_come_first_then_the_header_then_an_identity_record_each(tmp_path: Path) -> None:
@@ -34,6 +35,19 @@ def test_an_exception_leaves_nothing(tmp_path: Path) -> None:
         writer.write(0, b"x")
         raise KeyError
     assert not list(tmp_path.iterdir())
+
+
+def test_a_failure_at_the_end_leaves_nothing(tmp_path: Path) -> None:
+    with pytest.raises(RecordError, match="a key is at least 0"), TrainingSetWriter(tmp_path / "x.rec", 112) as writer:
+        writer.write(0, b"x")
+        writer._next_key = 1 << 63  # what the records of identities cannot have
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_property_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "x.property").mkdir()
+    with pytest.raises(DataError, match=r"x\.property: cannot be written"), TrainingSetWriter(tmp_path / "x.rec", 112):
+        pass
 
 
 @pytest.mark.parametrize("end", [16_777_216, 16_777_217, 33_554_435])

@@ -44,6 +44,19 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         write_json(tmp_path / "file" / "summary.json", {})
 
 
+def test_a_json_file_that_cannot_take_its_name_leaves_no_part(tmp_path: Path) -> None:
+    (tmp_path / "summary.json").mkdir()
+    with pytest.raises(DataError, match=r"summary\.json: cannot be written"):
+        write_json(tmp_path / "summary.json", {})
+    assert [entry.name for entry in tmp_path.iterdir()] == ["summary.json"]
+
+
+def test_pictures_that_cannot_be_written_are_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match=r"file.*: cannot be written"):
+        draw(tmp_path / "file" / "pictures", steps=[1], loss=[1.0], cosines={}, results={})
+
+
 def test_three_pictures_of_a_run_are_drawn(tmp_path: Path) -> None:
     embeddings, same = pairs()
     sets = {"lfw": pair_cosines(embeddings, same), "cfp_fp": pair_cosines(embeddings, same)}
@@ -65,5 +78,5 @@ def test_three_pictures_of_a_run_are_drawn(tmp_path: Path) -> None:
 
 
 def test_a_run_without_evaluation_has_a_loss_curve_only(tmp_path: Path) -> None:
-    draw(tmp_path, steps=[1], loss=[float("nan")], cosines={}, results={})
-    assert [path.name for path in tmp_path.iterdir()] == ["loss.png"]
+    draw(tmp_path / "new", steps=[1], loss=[float("nan")], cosines={}, results={})
+    assert [path.name for path in (tmp_path / "new").iterdir()] == ["loss.png"]

@@ -1,6 +1,8 @@
+import contextlib
 import itertools
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -186,13 +188,39 @@ def test_embeddings_files_that_cannot_be_read_are_refused_by_name(tmp_path: Path
     np.save(tmp_path / "alone.npy", np.zeros((2, 2)))
     np.save(tmp_path / "pickled.npy", np.array([{"code": 1}]), allow_pickle=True)
     (tmp_path / "text.npz").write_text("not an archive")
+    np.savez(tmp_path / "objects.npz", embeddings=np.array([{}, {}]), issame=np.array([True]))
+    np.savez(tmp_path / "complex.npz", embeddings=np.zeros((2, 2), complex), issame=np.array([True]))
+    np.savez(tmp_path / "words.npz", embeddings=np.zeros((2, 2)), issame=np.array(["yes"]))
+    np.save(tmp_path / "one.npy", np.zeros((2, 2)))
+    (tmp_path / "one.npy").rename(tmp_path / "one.npz")
+    (tmp_path / "many.npy").write_bytes((tmp_path / "other.npz").read_bytes())
     for name, message in [
         ("other.npz", "no array embeddings and issame; the file holds features"),
         ("alone.npy", r"alone_list\.npy: no such file"),
         ("pickled.npy", "pickled objects"),
         ("text.npz", "not a numpy file"),
         ("missing.npz", "no such file"),
+        ("objects.npz", "pickled objects"),
+        ("complex.npz", "embeddings: is an array of complex128, not of real numbers"),
+        ("words.npz", "issame: is an array of <U3"),
+        ("one.npz", "holds one array"),
+        ("many.npy", "holds an archive"),
         ("x.txt", "embeddings are read from"),
     ]:
         with pytest.raises(DataError, match=message):
             read_embeddings(tmp_path / name)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_damaged_embeddings_file_is_refused_by_name_or_read(tmp_path: Path, save: Callable[..., None]) -> None:
+    embeddings, same = noisy_pairs(20)
+    path = tmp_path / "x.npz"
+    save(path, embeddings=embeddings, issame=same)
+    whole = path.read_bytes()
+    random = np.random.default_rng(0)
+    for attempt in range(200):
+        damaged = bytearray(whole)
+        damaged[random.integers(len(whole))] ^= random.integers(1, 256)
+        path.write_bytes(damaged[: random.integers(len(whole))] if attempt % 4 == 0 else damaged)
+        with contextlib.suppress(DataError):
+            assert len(read_embeddings(path)) == 2

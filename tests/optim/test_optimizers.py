@@ -1,5 +1,7 @@
 """What is decayed, and what an optimizer keeps from the start."""
 
+from math import inf, nan
+
 import pytest
 import torch
 from torch import nn
@@ -60,7 +62,11 @@ def test_centers_may_learn_at_another_rate() -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("name", "lion"), ("lr", 0), ("momentum", 1), ("weight_decay", -1), ("centers_lr", 0)]
+    ("key", "value"),
+    [
+        *(("name", "lion"), ("lr", 0), ("momentum", 1), ("weight_decay", -1), ("centers_lr", 0)),
+        *((key, value) for key in ("lr", "centers_lr", "weight_decay", "momentum", "beta2") for value in (nan, inf)),
+    ],
 )
 def test_a_value_that_cannot_be_right_is_refused_by_name(key: str, value: object) -> None:
     with pytest.raises(ConfigError, match=f"optim.{key}"):

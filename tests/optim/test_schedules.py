@@ -1,5 +1,7 @@
 """Schedules at the points that define them."""
 
+from math import inf, nan
+
 import pytest
 
 from arcdist.errors import ConfigError
@@ -47,7 +49,14 @@ def test_warmup_in_steps_and_in_epochs_the_longer_counts() -> None:
         ({"milestones": [3, 2]}, "milestones"),
         ({"milestones_steps": [3, 2]}, "milestones_steps"),
         ({"milestones": [1], "milestones_steps": [9]}, "milestones and milestones_steps"),
-        ({"warmup_steps": -1}, "warmup"),
+        ({"milestones": [1, inf]}, "milestones"),
+        ({"milestones": [nan]}, "milestones"),
+        ({"warmup_steps": -1}, "warmup_steps"),
+        ({"warmup_epochs": nan}, "warmup_epochs"),
+        ({"power": inf}, "power"),
+        ({"final": nan}, "final"),
+        ({"gamma": 0}, "gamma"),
+        ({"gamma": nan}, "gamma"),
     ],
 )
 def test_a_value_that_cannot_be_right_is_refused_by_name(values: dict, key: str) -> None:

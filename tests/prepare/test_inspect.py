@@ -21,6 +21,7 @@ def test_a_real_training_set_has_the_numbers_of_its_description(data_root: Path)
     assert sum(found["images_per_identity"]["histogram"].values()) == 1343
     assert list(found["image_sizes"]) == ["112×112"]
     assert "faults" not in found
+    assert found["unreadable_images"] == 0
     assert json.loads(json.dumps(found)) == found
 
 
@@ -84,6 +85,21 @@ def test_damaged_records_that_are_no_images_are_faults(data_root: Path, tmp_path
     faults = inspect(tmp_path / "x.rec", verify=True)["faults"]
     assert len(faults) == 1
     assert "record 7700" in faults[0]
+
+
+def test_a_property_that_the_records_contradict_is_a_fault(data_root: Path, tmp_path: Path) -> None:
+    for ending in (".rec", ".idx"):
+        (tmp_path / f"x{ending}").write_bytes((data_root / f"formats/b_header_last{ending}").read_bytes())
+    (tmp_path / "x.property").write_text("5,96,112\n")
+    size, classes = inspect(tmp_path / "x.rec", verify=True)["faults"]
+    assert size.endswith("x.property: says 96×112 pixels, which no image has (112×112)")
+    assert classes.endswith("x.property: says 5 classes, but record 0 lists 4")
+
+
+def test_without_verify_unreadable_images_are_counted(data_root: Path, tmp_path: Path) -> None:
+    good = next((data_root / "dev_images").glob("*/*.jpg")).read_bytes()
+    write_bin(tmp_path / "x.bin", [good, good, good, b"no picture"], [True, False])
+    assert inspect(tmp_path / "x.bin")["unreadable_images"] == 1
 
 
 def test_an_image_of_a_bin_that_cannot_be_decoded_is_a_fault(data_root: Path, tmp_path: Path) -> None:

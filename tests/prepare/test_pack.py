@@ -145,10 +145,11 @@ def test_an_output_that_cannot_be_written_is_refused(config: PackConfig, tmp_pat
 
 
 @pytest.mark.parametrize(
-    "change", [{"output": "set.bin"}, {"image_size": 0}, {"quality": 0}, {"quality": 101}, {"workers": 0}]
+    "change",
+    [{"output": "set.bin"}, {"image_size": 0}, {"image_size": 4097}, {"quality": 0}, {"quality": 101}, {"workers": 0}],
 )
 def test_a_value_that_cannot_be_right_is_named(config: PackConfig, change: dict) -> None:
-    with pytest.raises(ConfigError, match=f"pack.{next(iter(change))}: "):
+    with pytest.raises(ConfigError, match=f"^{next(iter(change))}: "):
         pack(dataclasses.replace(config, **change))
 
 
