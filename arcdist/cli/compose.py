@@ -61,7 +61,8 @@ def check_overrides(overrides: Sequence[str]) -> None:
         key = item.key_or_group
         if (item.is_add() or item.is_force_add()) and key not in known and not key.startswith("hydra"):
             raise unknown_key(key, TrainConfig)
-        if key in groups() and not item.is_sweep_override() and not isinstance(item.value(), str):
+        chosen = item.is_delete() or item.is_sweep_override() or isinstance(item.value(), str)
+        if key in groups() and not chosen:
             raise ConfigError(f"{item.input_line}: choose one of {', '.join(groups()[key])}")
     plain = [item.input_line for item in parsed if not item.is_sweep_override() and item.input_line]
     alternatives = [

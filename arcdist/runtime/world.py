@@ -9,6 +9,7 @@ import torch.distributed as dist
 
 from arcdist.errors import ArcdistError, ConfigError
 from arcdist.runtime import allocator
+from arcdist.runtime.cores import usable_cores
 
 
 class WorldError(ArcdistError):
@@ -72,7 +73,7 @@ def open_world(config: RuntimeConfig) -> World:
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     device = _device(config.device, local_rank)
-    torch.set_num_threads(config.threads or max(1, len(os.sched_getaffinity(0)) // local_size))
+    torch.set_num_threads(config.threads or max(1, usable_cores() // local_size))
     if device.type == "cpu" and config.keep_memory:
         allocator.keep_memory()
     if "WORLD_SIZE" in os.environ:

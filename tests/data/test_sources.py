@@ -10,7 +10,6 @@ from arcdist.data.sources import DataConfig
 from arcdist.data.synthetic import SyntheticConfig, write_pairs, write_record
 from arcdist.errors import ConfigError, DataError
 
-
 FACES = SyntheticConfig(identities=2, images_per_identity=1)
 
 
