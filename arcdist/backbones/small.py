@@ -96,6 +96,7 @@ def _layer(channels_in: int, channels: int, blocks: int, stride: int) -> nn.Sequ
 
 
 register_backbone("small", any_size=True, blocks=(1, 1, 1), widths=(48, 96, 192))(SmallResNet)
+register_backbone("tiny", any_size=True, blocks=(1, 1, 1), widths=(32, 64, 128))(SmallResNet)
 
 # iResNets for CPUs: narrow, and of stride 2 from the stem on.
 _IRESNET_WIDTHS = (32, 64, 128, 160)

@@ -11,7 +11,7 @@ ARCFACE_TORCH = {
     *("vit_t", "vit_t_dp005_mask0", "vit_s", "vit_s_dp005_mask_0", "vit_b", "vit_b_dp005_mask_005"),
     *("vit_l_dp005_mask_005", "vit_h"),
 }
-CHEAP = ["r18", "mbf", "small", "small_deep", "small_thin", "vit_t", "vit_t_dp005_mask0"]
+CHEAP = ["r18", "mbf", "small", "tiny", "small_deep", "small_thin", "vit_t", "vit_t_dp005_mask0"]
 
 
 def test_names_of_arcface_torch_are_known():
