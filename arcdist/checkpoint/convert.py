@@ -32,6 +32,7 @@ _VITS = {
     (768, 24): "vit_l_dp005_mask_005",
     (1024, 48): "vit_h",
 }
+_SMALL = {48: "small", 32: "tiny"}
 _MOBILEFACENETS = {128: "mbf", 256: "mbf_large"}
 
 
@@ -121,7 +122,10 @@ def _listed(what: str, keys: list[str]) -> Iterable[str]:
 
 def _resemblance(weights: Mapping[str, Tensor]) -> str:
     """Return which backbone the keys and shapes speak of."""
-    if {"conv1.weight", "layer1.0.conv1.weight", "fc.weight"} <= weights.keys():
+    if {"conv1.weight", "conv2.weight", "layer3.0.conv1.weight", "fc.weight"} <= weights.keys():
+        width, last = len(weights["conv2.weight"]), weights["fc.weight"]
+        name = _SMALL.get(width, f"a small net with a stem of {width} channels")
+    elif {"conv1.weight", "layer1.0.conv1.weight", "fc.weight"} <= weights.keys():
         width, last = len(weights["conv1.weight"]), weights["fc.weight"]
         blocks = tuple(_count(weights, rf"layer{layer}\.(\d+)\.") for layer in (1, 2, 3, 4))
         name = _IRESNETS.get((width, *blocks), f"an iResNet with a stem of {width} channels and {blocks} blocks")

@@ -117,7 +117,9 @@ def test_file_of_other_things_is_refused_with_the_entry(tmp_path):
         *[(name, name) for name in ("r18", "r34", "r100", "r200", "mbf", "mbf_large", "vit_t", "vit_s", "vit_b")],
         ("vit_l_dp005_mask_005", "vit_l_dp005_mask_005"),
         ("vit_h", "vit_h"),
-        ("small", "an iResNet with a stem of 32 channels"),
+        ("small", "small"),
+        ("tiny", "tiny"),
+        ("small_thin", "an iResNet with a stem of 16 channels"),
     ],
 )
 def test_weights_of_another_backbone_are_refused_with_its_name(tmp_path, name, looks_like):
