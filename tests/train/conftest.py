@@ -9,9 +9,9 @@ from arcdist.data.synthetic import SyntheticConfig, write_pairs, write_record
 
 @pytest.fixture(scope="session")
 def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder with ``train.rec`` (10 identities × 6 images) and ``held_out.bin`` (40 pairs of others)."""
+    """Return a folder with ``train.rec`` (10 identities × 6 images, 32 px wide) and ``held_out.bin`` (40 pairs)."""
     folder = tmp_path_factory.mktemp("faces")
-    config = SyntheticConfig(identities=10, images_per_identity=6)
+    config = SyntheticConfig(identities=10, images_per_identity=6, image_size=32)
     write_record(config, folder / "train.rec", workers=1)
     write_pairs(config, folder / "held_out.bin", 40, workers=1)
     return folder

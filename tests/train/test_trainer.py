@@ -20,12 +20,12 @@ from arcdist.train.trainer import Trainer
 
 SMALL: dict[str, Any] = {
     "seed": 3,
-    "backbone": {"name": "small", "embedding_dim": 32},
+    "backbone": {"name": "tiny", "embedding_dim": 32},
     "margin": {"scale": 16.0, "m2": 0.2},
     "optim": {"name": "adamw", "lr": 1e-3, "schedule": {"warmup_steps": 200}},
     "train": {"global_batch_size": 24, "micro_batch_size": 4, "steps": 6, "precision": "fp32", "log_every": 1},
     "checkpoint": {"every": 2},
-    "data": {"augment": {"flip": 0.5}, "loader": {"workers": 1}},
+    "data": {"image_size": 32, "augment": {"flip": 0.5}, "loader": {"workers": 1}},
 }
 
 
@@ -65,7 +65,7 @@ def test_a_run_that_was_interrupted_ends_with_the_bits_of_one_that_was_not(tmp_p
 
 def _stop_after_four_steps(config: TrainConfig) -> None:
     trainer = Trainer(config, World(collectives.rank(), collectives.world_size(), 0, torch.device("cpu")))
-    trainer.step.warm_up(112)
+    trainer.step.warm_up(32)
     for batch in trainer._batches():
         trainer.step(batch)
         if trainer.step.count == 4:
@@ -89,7 +89,11 @@ def test_fifty_steps_on_real_faces_lose_the_same_on_one_and_two_ranks(tmp_path: 
         "train": {"steps": 50, "global_batch_size": 64, "micro_batch_size": 32},
         "checkpoint": {"every": 0},
     }
-    small = {"train": {"image_sizes": [64], "image_sizes_until": [1.0]}}
+    small = {
+        "backbone": {"name": "small"},
+        "data": {"image_size": 112},
+        "train": {"image_sizes": [64], "image_sizes_until": [1.0]},
+    }
     rec = data_root / "lfw_train.rec"
     (alone,) = run_ranks(_run, 1, _config(tmp_path / "1", rec, longer, small))
     two = run_ranks(_run, 2, _config(tmp_path / "2", rec, longer, small))[0]
@@ -152,9 +156,9 @@ def test_a_refused_configuration_leaves_the_runs_own(tmp_path: Path, faces: Path
 
 
 def test_a_run_goes_through_its_image_sizes(tmp_path: Path, faces: Path) -> None:
-    sizes = {"train": {"image_sizes": [64, 112], "image_sizes_until": [0.5, 1.0]}}
+    sizes = {"train": {"image_sizes": [16, 32], "image_sizes_until": [0.5, 1.0]}}
     trainer = Trainer(_config(tmp_path, faces / "train.rec", sizes), World(0, 1, 0, torch.device("cpu")))
-    assert [batch.images.shape[2] for batch in trainer._batches()] == [64, 64, 64, 112, 112, 112]
+    assert [batch.images.shape[2] for batch in trainer._batches()] == [16, 16, 16, 32, 32, 32]
 
 
 @pytest.mark.parametrize(
@@ -190,7 +194,7 @@ def _refusal(config: TrainConfig) -> str:
 def test_more_ranks_than_classes_are_refused_on_every_rank(tmp_path: Path, faces: Path) -> None:
     from arcdist.data.synthetic import SyntheticConfig, write_record
 
-    write_record(SyntheticConfig(identities=2, images_per_identity=6), tmp_path / "two.rec", workers=1)
+    write_record(SyntheticConfig(identities=2, images_per_identity=6, image_size=32), tmp_path / "two.rec", workers=1)
     batch = {"train": {"global_batch_size": 12}}
     for answer in run_ranks(_refusal, 3, _config(tmp_path / "run", tmp_path / "two.rec", batch)):
         assert "ConfigError: 2 classes cannot be shared out over 3 ranks" in answer
@@ -207,7 +211,7 @@ def test_a_missing_file_is_told_by_one_rank_and_stops_all(tmp_path: Path) -> Non
     [
         ({"data": {"num_classes": 11}}, "data.num_classes: 11, but .* has 10"),
         ({"data": {"images": 59}}, "data.images: 59, but .* has 60"),
-        ({"data": {"image_size": 96}}, "data.image_size: 96, but .* are 112×112"),
+        ({"data": {"image_size": 96}}, "data.image_size: 96, but .* 32×32"),
         ({"folder": "/proc/arcdist"}, "folder: /proc/arcdist: cannot be written"),
     ],
 )
