@@ -4,7 +4,7 @@ Centers and what an optimizer keeps for them are DTensors of global shape, so th
 another number of ranks than wrote it. Everything else is the same on every rank and is written once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -15,26 +15,43 @@ from arcdist.runtime import collectives
 
 
 def training_tensors(
-    backbone: nn.Module, centers: nn.Parameter, num_classes: int, optimizer: torch.optim.Optimizer
+    backbone: nn.Module,
+    centers: nn.Parameter,
+    num_classes: int,
+    optimizer: torch.optim.Optimizer,
+    *,
+    subcenters: int = 1,
+    sharded: Mapping[str, Tensor] | None = None,
+    replicated: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """Return every tensor that a run goes on from, under a name that does not depend on the number of ranks.
 
-    Names: ``backbone.KEY``, ``head.centers``, ``optimizer.PARAMETER.KEY``.
+    Names: ``backbone.KEY``, ``head.centers``, ``head.KEY``, ``optimizer.PARAMETER.KEY``.
 
     Args:
         backbone: as the recipe names it, without a wrapper.
-        centers: this rank's rows ``[S, D]``.
-        num_classes: rows of all ranks.
+        centers: this rank's rows ``[S · subcenters, D]``.
+        num_classes: of all ranks.
         optimizer: of both, with its state made.
+        subcenters: rows of a class.
+        sharded: what else the head has a row of for each class of this rank, by key.
+        replicated: what else it has, the same on every rank.
     """
     mesh = _mesh(centers.device) if collectives.is_distributed() else None
     tensors = {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
     names = {parameter: f"backbone.{name}" for name, parameter in backbone.named_parameters()}
-    tensors["head.centers"] = _global_rows(centers.detach(), num_classes, mesh)
+
+    def of_all_classes(rows: Tensor, each: int = 1) -> Tensor:
+        # By class first, so that every rank's part begins where one of its classes does.
+        return _global_rows(rows if each == 1 else rows.unflatten(0, (-1, each)), num_classes, mesh)
+
+    tensors["head.centers"] = of_all_classes(centers.detach(), subcenters)
+    tensors |= {f"head.{key}": of_all_classes(rows) for key, rows in (sharded or {}).items()}
+    tensors |= {f"head.{key}": tensor for key, tensor in (replicated or {}).items()}
     names[centers] = "head.centers"
     for parameter, key, value in _optimizer_tensors(optimizer):
         is_rows = parameter is centers and value.shape == centers.shape
-        tensors[f"optimizer.{names[parameter]}.{key}"] = _global_rows(value, num_classes, mesh) if is_rows else value
+        tensors[f"optimizer.{names[parameter]}.{key}"] = of_all_classes(value, subcenters) if is_rows else value
     return tensors
 
 
@@ -50,8 +67,8 @@ def _mesh(device: torch.device) -> DeviceMesh:
 
 
 def _global_rows(rows: Tensor, count: int, mesh: DeviceMesh | None) -> Tensor:
-    """Return this rank's rows as a part of the global ``[count, D]``, sharing their memory."""
+    """Return this rank's rows as a part of the global ``[count, …]``, sharing their memory."""
     if mesh is None:
         return rows
-    shape = torch.Size((count, rows.shape[1]))
-    return DTensor.from_local(rows, mesh, [Shard(0)], run_check=False, shape=shape, stride=(rows.shape[1], 1))
+    shape = torch.Size((count, *rows.shape[1:]))
+    return DTensor.from_local(rows, mesh, [Shard(0)], run_check=False, shape=shape, stride=rows.stride())

@@ -9,15 +9,18 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 import arcdist
 from arcdist.cli.keys import keys_of, unknown_key
 from arcdist.errors import ConfigError
+from arcdist.margins import MARGINS
 from arcdist.train.config import TrainConfig
 
-ConfigStore.instance().store("schema", TrainConfig)
+ConfigStore.instance().store("schema", TrainConfig(margin=MISSING))  # which one, its group says
+for name, kind in MARGINS.items():
+    ConfigStore.instance().store(name, kind, group="margin/schema")
 
 
 def config_folder() -> Path:
@@ -61,7 +64,9 @@ def check_overrides(overrides: Sequence[str]) -> None:
         key = item.key_or_group
         if (item.is_add() or item.is_force_add()) and key not in known and not key.startswith("hydra"):
             raise unknown_key(key, TrainConfig)
-        chosen = item.is_delete() or item.is_sweep_override() or isinstance(item.value(), str)
+        value = item.value()
+        names = value if key == "losses" and isinstance(value, list) else [value]
+        chosen = item.is_delete() or item.is_sweep_override() or all(isinstance(name, str) for name in names)
         if key in groups() and not chosen:
             raise ConfigError(f"{item.input_line}: choose one of {', '.join(groups()[key])}")
     plain = [item.input_line for item in parsed if not item.is_sweep_override() and item.input_line]
@@ -79,6 +84,10 @@ def typed(composed: DictConfig) -> TrainConfig:
     """Return what Hydra composed as the dataclass that it was composed over."""
     config = OmegaConf.to_object(composed)
     assert isinstance(config, TrainConfig)
+    kind = type(config.margin)
+    for key in composed.margin:  # +key=value may have given it one of another margin's
+        if key not in kind.__dataclass_fields__:
+            raise unknown_key(f"margin.{key}", TrainConfig, kind.__name__)
     return config
 
 
@@ -92,8 +101,13 @@ def _explained(error: Exception) -> ConfigError:
     if match := re.search(r"Could not override '([^']+)'", text):
         is_root = match[1].split(".")[0] in TrainConfig.__dataclass_fields__
         if not is_root or re.search(r"not in (struct|')", reason):
-            return unknown_key(match[1], TrainConfig)
+            owner = re.search(r"not in '(\w+)'", reason)
+            return unknown_key(match[1], TrainConfig, owner[1] if owner else "")
         return ConfigError(f"{match[1]}: {reason}")
+    if match := re.search(r"In '([^']+)'[\s\S]*full_key: (\S+)", text):
+        return ConfigError(
+            f"{match[2]}: set by {match[1]}, but the chosen {match[2].partition('.')[0]} has no such key"
+        )
     if match := re.search(r"Could not find '([^']+)'", text):
         group, _, option = match[1].rpartition("/")
         return ConfigError(f"{group}={option}: no such choice (known: {', '.join(groups().get(group, []))})")

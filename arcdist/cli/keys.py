@@ -3,7 +3,7 @@
 import difflib
 import typing
 from collections.abc import Iterator
-from dataclasses import MISSING, dataclass, fields, is_dataclass
+from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
 from typing import Any
 
 from arcdist.errors import ConfigError
@@ -16,15 +16,20 @@ class Key:
     name: str
     default: Any
     help: str
+    kind: str = ""  # the one class that has it, where a part is of one of several
 
 
 def keys_of(config_class: type, prefix: str = "") -> Iterator[Key]:
-    """Yield every key of a configuration dataclass, nested ones with their path."""
+    """Yield every key of a configuration dataclass, nested ones with their path.
+
+    Where a part has a ``name`` and is of one of several kinds, subclasses of what it is declared as, each kind's own
+    keys follow, its name behind their help.
+    """
     hints = typing.get_type_hints(config_class)
     for item in fields(typing.cast(Any, config_class)):
         kind = hints[item.name]
         if is_dataclass(kind):
-            yield from keys_of(typing.cast(type, kind), f"{prefix}{item.name}.")
+            yield from _keys_of_part(typing.cast(type, kind), f"{prefix}{item.name}.")
             continue
         default = item.default if item.default is not MISSING else None
         if item.default_factory is not MISSING:
@@ -32,9 +37,35 @@ def keys_of(config_class: type, prefix: str = "") -> Iterator[Key]:
         yield Key(prefix + item.name, default, item.metadata.get("help", ""))
 
 
-def unknown_key(key: str, config_class: type) -> ConfigError:
-    """Return the error for a key that the configuration does not have; it says which was meant."""
-    known = [known.name for known in keys_of(config_class)]
+def _keys_of_part(part: type, prefix: str) -> Iterator[Key]:
+    shared = list(keys_of(part, prefix))
+    yield from shared
+    names = {key.name for key in shared}
+    if f"{prefix}name" not in names:
+        return
+    for kind in _kinds(part):
+        own = {key.name: key for key in keys_of(kind, prefix)}
+        label = own[f"{prefix}name"].default
+        for key in own.values():
+            if key.name not in names:
+                yield replace(key, help=f"{key.help} [{label}]", kind=kind.__name__)
+
+
+def _kinds(part: type) -> Iterator[type]:
+    """Yield the classes under a class that have none under them."""
+    for kind in part.__subclasses__():
+        yield from _kinds(kind) if kind.__subclasses__() else (kind,)
+
+
+def unknown_key(key: str, config_class: type, owner: str = "") -> ConfigError:
+    """Return the error for a key that the configuration does not have; it says which was meant.
+
+    Args:
+        owner: the class that lacks it; of a part of several kinds only this one's keys can have been meant.
+    """
+    every = list(keys_of(config_class))
+    kinds = {"", owner} if any(known.kind == owner for known in every) else {known.kind for known in every}
+    known = [known.name for known in every if known.kind in kinds]
     group = key.rpartition(".")[0]
     siblings = sorted(name.removeprefix(f"{group}.") for name in known if group and name.startswith(f"{group}."))
     by_last_word = {name.rpartition(".")[2]: name for name in reversed(known)}

@@ -1,16 +1,18 @@
 """The margin softmax with its class centers sharded over the ranks (Partial FC, arXiv:2203.15565)."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from arcdist.errors import ConfigError, DataError
-from arcdist.heads.sampling import drawn_classes
+from arcdist.heads.auxiliary.protocol import AuxiliaryLoss, Rows
+from arcdist.heads.sampling import drawn_rows
 from arcdist.margins import Combined, Margin
-from arcdist.ops.margin_logsumexp import margin_logsumexp
+from arcdist.ops.margin_logsumexp import CentersGradient, Formula, Tuning, margin_logsumexp, own_cosines
 from arcdist.runtime import collectives, seeds
 from arcdist.runtime.sharding import shard_rows
 
@@ -18,25 +20,20 @@ _INITIAL_STD = 0.01
 _INITIAL_BLOCK = 256  # rows of one generator; a shard computes at most so many rows in vain at either end
 
 
-@dataclass
-class PartialFCConfig:
-    """The sharded margin softmax."""
+class RowUpdate(Protocol):
+    """What an optimizer does to some rows of the centers at a time."""
 
-    sample_rate: float = field(
-        default=1.0, metadata={"help": "share of the classes in a step's softmax, in (0, 1]; a batch's own always are"}
-    )
+    def begin(self, rows: Tensor | None) -> None:
+        """Start a step that scores these rows (int64, rising; None: all), before it does."""
+        ...
 
-    def validate(self) -> None:
-        """Raise ConfigError where a value cannot be right."""
-        if not 0 < self.sample_rate <= 1:
-            raise ConfigError(f"head.sample_rate: {self.sample_rate}: must be in (0, 1]; 1 is the whole softmax")
+    def apply(self, rows: slice | Tensor, gradient: Tensor) -> None:
+        """Change some of these rows in place by their gradient ``[n, D]``."""
+        ...
 
-    def build(
-        self, embedding_dim: int, num_classes: int, margin: Margin, seed: int, device: torch.device
-    ) -> "PartialFC":
-        """Return the head with this rank's centers on ``device``."""
-        self.validate()
-        return PartialFC(embedding_dim, num_classes, margin, self.sample_rate, seed, device=device)
+    def end(self) -> None:
+        """End the step."""
+        ...
 
 
 class PartialFC(nn.Module):
@@ -47,13 +44,21 @@ class PartialFC(nn.Module):
     Args:
         embedding_dim: ``D``.
         num_classes: ``C``, of all ranks.
-        margin: from cosine to target logit; ArcFace (64, 0.5) by default.
+        margin: from cosine to loss; ArcFace (64, 0.5) by default. A submodule: its state is the head's.
         sample_rate: share of the classes in a step's softmax. Classes that are not drawn get a zero gradient.
         seed: of the initial centers and of the draws.
+        subcenters: ``K`` centers a class, the nearest of which counts.
+        tuning: how the logits are computed.
+        softmax: weight of the margin softmax in the loss; 0: without it.
+        auxiliary: what else is in the loss: by name, a weight and the loss. Submodules too.
 
-    Memory: this rank's centers, their unit rows and their gradient; ``B · block`` logits.
-    Communication: an all-gather of the embeddings and one of the labels, an all-gather of two numbers a row; in the
-    backward pass a reduce-scatter of the embeddings' gradient. The centers' gradient is never communicated.
+    ``centers`` are this rank's, ``[S · K, D]``, the K of a class one after another; for a margin with a bias
+    ``[S, D + 1]``, whose last column it is.
+
+    Memory: this rank's centers; ``B · block`` logits; what ``tuning`` keeps; the centers' gradient, unless ``fuse`` has
+    been called.
+    Communication: an all-gather of embeddings and labels, in the embeddings' dtype; two all-reduces of three numbers a
+    row; in the backward pass a reduce-scatter of the embeddings' gradient. That of the centers is never communicated.
     """
 
     def __init__(
@@ -64,38 +69,114 @@ class PartialFC(nn.Module):
         sample_rate: float = 1.0,
         seed: int = 0,
         *,
+        subcenters: int = 1,
+        tuning: Tuning | None = None,
+        softmax: float = 1.0,
+        auxiliary: Mapping[str, tuple[float, AuxiliaryLoss]] | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
         if num_classes < 1:
             raise ConfigError(f"num_classes: {num_classes}: must be at least 1")
-        PartialFCConfig(sample_rate).validate()
-        self.embedding_dim, self.num_classes = embedding_dim, num_classes
+        if not 0 < sample_rate <= 1:
+            raise ConfigError(f"head.sample_rate: {sample_rate}: must be in (0, 1]; 1 is the whole softmax")
+        if subcenters < 1:
+            raise ConfigError(f"head.subcenters: {subcenters}: must be at least 1")
+        self.embedding_dim, self.num_classes, self.subcenters = embedding_dim, num_classes, subcenters
         self.margin = margin if margin is not None else Combined()
-        self.sample_rate, self.seed = sample_rate, seed
+        self.sample_rate, self.seed, self.tuning = sample_rate, seed, tuning or Tuning()
+        self.softmax = softmax
+        self.weights = {name: weight for name, (weight, _) in (auxiliary or {}).items()}
+        self.auxiliary = nn.ModuleDict({name: loss for name, (_, loss) in (auxiliary or {}).items()})
+        self._refuse_what_cannot_be()
         self.classes = shard_rows(num_classes, collectives.rank(), collectives.world_size())
-        self.centers = nn.Parameter(_initial_centers(self.classes, embedding_dim, seed).to(device, dtype))
+        rows = range(self.classes.start * subcenters, self.classes.stop * subcenters)
+        centers = _initial_centers(rows, embedding_dim, seed)
+        if self.margin.bias:
+            centers = F.pad(centers, (0, 1))
+        self.centers = nn.Parameter(centers.to(device, dtype))
+        self._update: RowUpdate | None = None
+        self._pending: CentersGradient | None = None
+        self._step: int | None = None
+        self._rounds, self._round = 1, 0
+        self._steps_alone = 0
         self._drawn: Tensor | None = None
-        self._draws = 0
+
+    def _refuse_what_cannot_be(self) -> None:
+        margin = self.margin
+        for name, loss in self._auxiliary():
+            if loss.touches_centers and self.subcenters > 1:
+                raise ConfigError(f"losses.{name}: acts on one center a class; head.subcenters must be 1")
+            if loss.needs_cosine and not (margin.unit_embeddings and margin.unit_centers):
+                raise ConfigError(f"losses.{name}: needs a cosine, which this margin does not take; try norm_softmax")
+        if margin.bias and self.subcenters > 1:
+            raise ConfigError("head.subcenters: must be 1 where classes have a bias")
+
+    def sharded_tensors(self) -> dict[str, Tensor]:
+        """Return the state beside ``centers`` that has a row for each class of this rank, by its key."""
+        return {
+            f"auxiliary.{name}.{key}": tensor
+            for name, loss in self._auxiliary()
+            for key, tensor in loss.sharded_tensors().items()
+        }
+
+    def replicated_tensors(self) -> dict[str, Tensor]:
+        """Return the state that is the same on every rank, by its key."""
+        own = {"centers", *self.sharded_tensors()}
+        return {key: tensor for key, tensor in self.state_dict().items() if key not in own}
+
+    def _auxiliary(self) -> list[tuple[str, AuxiliaryLoss]]:
+        return [(name, loss) for name, loss in self.auxiliary.items() if isinstance(loss, AuxiliaryLoss)]
 
     def extra_repr(self) -> str:
         """Return what ``print`` shows."""
-        return f"{self.num_classes} × {self.embedding_dim}, rows {self.classes.start}:{self.classes.stop} here"
+        return f"{self.num_classes} × {self.embedding_dim}, classes {self.classes.start}:{self.classes.stop} here"
 
-    def draw(self, labels: Tensor, step: int) -> None:
-        """Choose the classes of step ``step``, for every ``forward`` until the next draw.
+    def begin_step(self, step: int, labels: Tensor, rounds: int = 1) -> None:
+        """Make every ``forward`` until ``end_step`` a round of one optimizer step: one draw, one state of the margin.
 
-        A step of several micro-batches draws once, for all of its labels; without a call each ``forward`` draws for
-        its own. Does nothing at ``sample_rate = 1``.
+        Without it each ``forward`` is a step.
 
         Args:
-            labels: this rank's, int64, the same number on every rank.
-            step: the optimizer step; the draw is a function of (seed, step, class).
+            step: the classes drawn are a function of (seed, step, labels).
+            labels: this rank's, of all rounds, int64, the same number on every rank.
+            rounds: how many there will be, each of as many rows.
         """
-        if self.sample_rate < 1:
-            everyones = collectives.gather_rows(labels)
-            self._drawn = drawn_classes(everyones, self.classes, self.sample_rate, self.seed, step)
+        self._step, self._rounds, self._round = step, rounds, 0
+        if self.sample_rate < 1 and rounds > 1:  # the labels of a single round, its own gathering brings
+            self._drawn = self._draw(*collectives.gather_rows(labels), step)
+
+    def end_step(self) -> None:
+        """End what ``begin_step`` began: the state of the margin and of auxiliary losses moves on."""
+        self.margin.end_step()
+        for _, loss in self._auxiliary():
+            loss.end_step()
+        self._step, self._drawn, self._rounds, self._round = None, None, 1, 0
+
+    def fuse(self, update: RowUpdate) -> None:
+        """From now on keep the centers' gradient back, for ``update_centers`` to compute and apply block by block.
+
+        ``centers.grad`` stays None, so the optimizer passes the centers by.
+
+        Args:
+            update: ``arcdist.optim.CenterUpdate``, say: what an optimizer does to some rows.
+        """
+        for name, loss in self._auxiliary():
+            if loss.touches_centers:
+                raise ConfigError(f"losses.{name}: moves every center, and needs a gradient of full size")
+        self._update, self._pending = update, CentersGradient()
+
+    def update_centers(self) -> None:
+        """Change the centers by the gradient of all backward passes since the last time; of ``fuse``.
+
+        Memory: a block of it.
+        """
+        if self._update is None or self._pending is None:
+            raise RuntimeError("update_centers: call fuse(update) first; without it the optimizer changes the centers")
+        for rows, gradient in self._pending.blocks():
+            self._update.apply(rows, gradient)
+        self._update.end()
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Return the mean loss of the global batch, a scalar, the same on every rank.
@@ -104,8 +185,8 @@ class PartialFC(nn.Module):
         theirs: DDP then takes the mean over ranks of the backbone's gradients, which is the gradient of the loss.
 
         Args:
-            embeddings: this rank's rows ``[b, D]``, not normalized, the same ``b`` on every rank. Half precision is
-                widened to the centers' dtype.
+            embeddings: this rank's rows ``[b, D]``, not normalized, the same ``b`` on every rank. They travel in their
+                own dtype and are widened to float32, or to the centers' where that is wider.
             labels: ``[b]`` int64, global class ids in [0, C).
 
         Errors: DataError for a label outside of [0, C), when labels are on the CPU (on a GPU the look would make
@@ -113,35 +194,98 @@ class PartialFC(nn.Module):
         """
         self._check(embeddings, labels)
         with torch.autocast(embeddings.device.type, enabled=False):
-            rows = _ScaleGradient.apply(embeddings.to(self.centers.dtype), collectives.world_size())
-            unit = F.normalize(collectives.gather_rows(rows))
-            labels = collectives.gather_rows(labels)
-            centers, target = self._own(labels)
-            unit_centers = F.normalize(centers)
-            owned = target >= 0
-            if len(unit_centers):
-                cosine = (unit * unit_centers[target.clamp_min(0)]).sum(1)
-                target_logit = torch.where(owned, self.margin.target_logit(cosine), 0)
-            else:
-                target_logit = unit.new_zeros(len(unit))
-            lse = margin_logsumexp(unit, unit_centers, target, target_logit, self.margin.scale)
-            lse, target_logit = collectives.logsumexp_and_sum(lse, target_logit)
-            return (lse - target_logit).mean()
+            rows = _ScaleGradient.apply(embeddings, collectives.world_size())
+            gathered, labels = collectives.gather_rows(rows, labels)
+            gathered = gathered.to(torch.promote_types(self.centers.dtype, torch.float32))
+            norm = gathered.norm(dim=1)
+            unit = F.normalize(gathered)
+            loss, cosine = self._softmax(unit if self.margin.unit_embeddings else gathered, norm, labels)
+            if self.weights:
+                target = self._target(labels)
+                centers = self.centers[:, : self.embedding_dim]
+                loss = loss + self._auxiliary_loss(
+                    Rows(
+                        *(gathered, unit, norm, labels, cosine, target, centers, self.classes),
+                        *(collectives.rank(), collectives.world_size()),
+                    )
+                )
+        if self._step is None:
+            self._round = 0
+            if self.training:
+                self.end_step()
+        return loss
 
-    def _own(self, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the centers of this step on this rank, ``[S, D]``, and each label's row in them or −1."""
+    def _softmax(self, rows: Tensor, norm: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the margin softmax, weighted, and the cosines to the own centers, ``[B]``."""
+        margin = self.margin
+        margin.rows = self._places(len(labels))
+        if not self.softmax and not any(loss.needs_cosine for _, loss in self._auxiliary()):
+            return rows.new_zeros(()), torch.zeros_like(norm)
+        if margin.bias:
+            rows = F.pad(rows, (0, 1), value=1.0)
+        target, drawn = self._own(labels)
+        formula = Formula(margin.scale, None, margin.unit_centers, self.subcenters)
+        cosine = norm.detach()
+        if margin.needs_target_first:
+            with torch.no_grad():
+                cosine, _, _ = own_cosines(rows, self.centers, target, drawn, formula)
+                cosine = collectives.all_reduce_sum(cosine)
+        formula = replace(formula, negative=margin.negative(cosine))
+        lse, cosine = margin_logsumexp(rows, self.centers, target, formula, self.tuning, drawn, self._pending)
+        lse, cosine = collectives.logsumexp_and_sum(lse, cosine)
+        # Every rank differentiates by the norms what all of them compute alike, and the gather adds that up.
+        norm = _ScaleGradient.apply(norm, 1 / collectives.world_size())
+        losses = margin.losses(cosine, norm, lse)
+        if self.training:
+            with torch.no_grad():
+                margin.observe(cosine.detach(), norm.detach(), lse.detach())
+        return self.softmax * losses.mean(), cosine
+
+    def _places(self, count: int) -> Tensor:
+        """Return which rows of the step's global batch this round's are, int64 ``[count]``, on the CPU.
+
+        A rank's rounds follow each other in the global batch.
+        """
+        places = torch.arange(count).view(collectives.world_size(), -1)
+        ranks = torch.arange(len(places))[:, None]
+        self._round += 1
+        return (places + (ranks * (self._rounds - 1) + self._round - 1) * places.shape[1]).flatten()
+
+    def _auxiliary_loss(self, rows: Rows) -> Tensor:
+        """Return the weighted sum: its value of all ranks, its gradient of this rank's part."""
+        parts = torch.stack([self.weights[name] * loss.part(rows) for name, loss in self._auxiliary()]).sum()
+        return parts + (collectives.all_reduce_sum(parts.detach()) - parts.detach())
+
+    def _target(self, labels: Tensor) -> Tensor:
+        """Return each label's class among this rank's, or −1."""
         target = labels - self.classes.start
-        target = torch.where((target >= 0) & (target < len(self.classes)), target, -1)
-        if self.sample_rate == 1:
-            return self.centers, target
-        drawn = self._drawn
+        return torch.where((target >= 0) & (target < len(self.classes)), target, -1)
+
+    def _own(self, labels: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Return each label's class among those that take part on this rank, or −1, and their rows (None: all)."""
+        target, drawn = self._target(labels), self._drawn
+        if self.sample_rate < 1 and drawn is None:
+            drawn = self._draw(labels, self._steps_alone if self._step is None else self._step)
+            self._steps_alone += self._step is None
+        elif drawn is None and self._update is not None:
+            self._update.begin(None)
         if drawn is None:
-            drawn = drawn_classes(labels, self.classes, self.sample_rate, self.seed, self._draws)
-            self._draws += 1
-        if len(self.classes):
-            row_of_class = drawn.cumsum(0) - 1
-            target = torch.where(target >= 0, row_of_class[target.clamp_min(0)], -1)
-        return self.centers[drawn], target
+            return target, None
+        target = torch.where(target >= 0, torch.searchsorted(drawn, target.clamp_min(0)), -1)
+        return target, self._centers_of(drawn)
+
+    def _draw(self, labels: Tensor, step: int) -> Tensor:
+        """Return which of this rank's classes take part in a step, rising, counted from its first."""
+        drawn = drawn_rows(labels, self.classes, self.sample_rate, self.seed, step)
+        if self._update is not None:
+            self._update.begin(self._centers_of(drawn))
+        return drawn
+
+    def _centers_of(self, classes: Tensor) -> Tensor:
+        """Return the rows of ``centers`` that belong to some of this rank's classes."""
+        if self.subcenters == 1:
+            return classes
+        return (classes[:, None] * self.subcenters + torch.arange(self.subcenters, device=classes.device)).flatten()
 
     def _check(self, embeddings: Tensor, labels: Tensor) -> None:
         if embeddings.ndim != 2 or embeddings.shape[1] != self.embedding_dim or labels.shape != embeddings.shape[:1]:
@@ -156,7 +300,7 @@ class PartialFC(nn.Module):
 
 class _ScaleGradient(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, value: Tensor, factor: int) -> Tensor:
+    def forward(ctx: Any, value: Tensor, factor: float) -> Tensor:
         ctx.factor = factor
         return value.view_as(value)
 

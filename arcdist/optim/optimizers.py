@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from arcdist.errors import ConfigError
+from arcdist.optim.center_updates import CenterUpdate, check_undrawn
 from arcdist.optim.schedules import ScheduleConfig
 
 OPTIMIZERS = ("sgd", "adamw")
@@ -29,6 +30,13 @@ class OptimConfig:
         default=False, metadata={"help": "decay biases, normalization and PReLU slopes too, as arcface_torch does"}
     )
     centers_lr: float = field(default=1.0, metadata={"help": "learning rate of the centers, as a multiple of lr"})
+    undrawn: str = field(
+        default="auto",
+        metadata={
+            "help": "auto | frozen | dense, what becomes of centers that a step does not draw (head.sample_rate < 1): "
+            "nothing, or what momentum and decay do (auto: dense with sgd; always with head.update=separate)"
+        },
+    )
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
 
     def validate(self) -> None:
@@ -45,7 +53,17 @@ class OptimConfig:
             raise ConfigError("optim.nesterov: true: needs optim.momentum above 0")
         if not 0 <= self.weight_decay < math.inf:
             raise ConfigError(f"optim.weight_decay: {self.weight_decay}: must be 0 or above, and finite")
+        if self.undrawn != "auto":
+            check_undrawn(self.undrawn, self.name)
         self.schedule.validate()
+
+    def center_update(
+        self, optimizer: torch.optim.Optimizer, centers: nn.Parameter, first_row: int, seed: int
+    ) -> CenterUpdate:
+        """Return the centers' part of a step of ``optimizer``, block by block; arguments as for ``CenterUpdate``."""
+        auto = "dense" if self.name == "sgd" else "frozen"
+        undrawn = auto if self.undrawn == "auto" else self.undrawn
+        return CenterUpdate(optimizer, centers, undrawn, first_row, seed)
 
     def build(self, backbone: nn.Module, centers: nn.Parameter) -> torch.optim.Optimizer:
         """Return the optimizer; its state is there before the first step, so every checkpoint has the same keys."""

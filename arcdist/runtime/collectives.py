@@ -54,30 +54,45 @@ def barrier() -> None:
 
 class _GatherRows(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, rows: Tensor) -> Tensor:
-        return _gather(rows)
+    def forward(ctx: Any, rows: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+        gathered = _gather_packed([rows, *others])
+        ctx.mark_non_differentiable(*gathered[1:])
+        return gathered
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+    def backward(ctx: Any, gradient: Tensor, *others: Any) -> tuple[Tensor | None, ...]:
         mine = gradient.new_empty(gradient.shape[0] // world_size(), *gradient.shape[1:])
         _reduce_scatter(mine, gradient.contiguous())
-        return mine
+        return mine, *(None for _ in others)
 
 
-def gather_rows(rows: Tensor) -> Tensor:
-    """Return the rows of all ranks, ``[W·b, …]``, in the order of the ranks.
+def gather_rows(rows: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+    """Return the rows of all ranks of each tensor, ``[W·b, …]``, in the order of the ranks.
 
-    The gradient of ``rows`` is the sum over ranks of the gradients of their copies of the result.
+    The gradient of ``rows`` is the sum over ranks of the gradients of their copies of the result; ``others`` have none.
 
     Args:
         rows: ``[b, …]``, the same shape on every rank.
+        others: as many rows each, of any dtype.
 
-    Communication: one all-gather; one reduce-scatter of the same size in the backward pass.
+    Communication: one all-gather of them all; one reduce-scatter of the size of ``rows`` in the backward pass.
     """
     if world_size() == 1:
-        return rows
-    gathered: Tensor = _GatherRows.apply(rows)
+        return rows, *others
+    gathered: tuple[Tensor, ...] = _GatherRows.apply(rows, *others)
     return gathered
+
+
+def _gather_packed(tensors: list[Tensor]) -> tuple[Tensor, ...]:
+    """Return the rows of all ranks of each tensor, sent together as bytes."""
+    if len(tensors) == 1:
+        return (_gather(tensors[0]),)
+    count = tensors[0].shape[0]
+    parts = [tensor.contiguous().view(count, -1).view(torch.uint8) for tensor in tensors]
+    everyones = _gather(torch.cat(parts, 1)).split([part.shape[1] for part in parts], 1)
+    return tuple(
+        part.contiguous().view(tensor.dtype).view(-1, *tensor.shape[1:]) for part, tensor in zip(everyones, tensors)
+    )
 
 
 def _gather(rows: Tensor) -> Tensor:
@@ -111,10 +126,11 @@ def gather_uneven_rows(rows: Tensor) -> Tensor:
 class _LogSumExpRanks(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, lse: Tensor, summand: Tensor) -> tuple[Tensor, Tensor]:
-        both = _gather(torch.stack([lse, summand])).unflatten(0, (world_size(), 2))
-        joined = both[:, 0].logsumexp(0)
-        ctx.save_for_backward((lse - joined).exp())
-        return joined, both[:, 1].sum(0)
+        shift = all_reduce_max(lse).clamp_min(torch.finfo(lse.dtype).min)
+        total, summed = all_reduce_sum(torch.stack([(lse - shift).exp(), summand])).unbind()
+        joined = shift + total.log()
+        ctx.save_for_backward(torch.where(total > 0, (lse - joined).exp(), 0))
+        return joined, summed
 
     @staticmethod
     def backward(ctx: Any, joined_gradient: Tensor, sum_gradient: Tensor) -> tuple[Tensor, Tensor]:
@@ -129,10 +145,10 @@ def logsumexp_and_sum(lse: Tensor, summand: Tensor) -> tuple[Tensor, Tensor]:
     of it, and the backward pass needs no communication.
 
     Args:
-        lse: ``[B]``; −∞ on a rank that has nothing to add, but finite on some rank.
+        lse: ``[B]``; −∞ on a rank that has nothing to add.
         summand: ``[B]``.
 
-    Communication: one all-gather of ``2·B`` numbers.
+    Communication: an all-reduce of ``B`` numbers, and one of ``2·B``.
     """
     if world_size() == 1:
         return lse, summand

@@ -12,8 +12,8 @@ from arcdist.checkpoint.manager import CheckpointConfig
 from arcdist.data.sources import DataConfig
 from arcdist.errors import ConfigError
 from arcdist.evaluate.sets import EvaluateConfig
-from arcdist.heads import PartialFCConfig
-from arcdist.margins import CombinedConfig
+from arcdist.heads import LossesConfig, PartialFCConfig
+from arcdist.margins import CombinedConfig, MarginConfig
 from arcdist.optim import OptimConfig
 from arcdist.runtime.world import RuntimeConfig
 from arcdist.train.step import StepConfig
@@ -78,8 +78,9 @@ class TrainConfig:
     )
     data: DataConfig = field(default_factory=DataConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)
-    margin: CombinedConfig = field(default_factory=CombinedConfig)
+    margin: MarginConfig = field(default_factory=CombinedConfig)
     head: PartialFCConfig = field(default_factory=PartialFCConfig)
+    losses: LossesConfig = field(default_factory=LossesConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: LoopConfig = field(default_factory=LoopConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)

@@ -21,7 +21,7 @@ from torch.nn.parallel import DistributedDataParallel
 from arcdist.data.torch_loader import Batch
 from arcdist.errors import ConfigError
 from arcdist.heads import PartialFC
-from arcdist.optim import Schedule
+from arcdist.optim import CenterUpdate, Schedule
 from arcdist.optim.optimizers import set_learning_rate
 from arcdist.runtime import seeds
 from arcdist.runtime.precision import PRECISIONS, autocast, choose_precision, gradient_scaler
@@ -90,12 +90,23 @@ class Step:
         seed: int,
         config: StepConfig,
         world: World,
+        precision: str = "",
+        center_update: CenterUpdate | None = None,
     ) -> None:
+        """Take the parts of a step.
+
+        Args:
+            precision: fp32, bf16 or fp16; empty: as ``config`` says.
+            center_update: changes the centers block by block, in place of the optimizer.
+        """
         self.backbone, self.head, self.optimizer = backbone, head, optimizer
         self.schedule, self.lr, self.seed, self.config, self.world = schedule, lr, seed, config, world
         self.count = 0
         self.micro_batch = config.micro_batch(world.size)
-        self.precision = choose_precision(config.precision, world.device)
+        self.precision = precision or choose_precision(config.precision, world.device)
+        self.center_update = center_update
+        if center_update is not None:
+            head.fuse(center_update)
         self.scaler = gradient_scaler(self.precision, world.device)
         self.statistics = RunningStatistics(backbone)
         self.parallel = self._data_parallel() if world.size > 1 else backbone
@@ -140,16 +151,22 @@ class Step:
             batch: this rank's rows of the global batch, on the device.
         """
         set_learning_rate(self.optimizer, self.learning_rate)
-        self.head.draw(batch.labels, self.count)
         rounds = len(batch.labels) // self.micro_batch
+        self.head.begin_step(self.count, batch.labels, rounds)
         loss = torch.zeros((), device=self.world.device)
         for index in range(rounds):
             rows = slice(index * self.micro_batch, (index + 1) * self.micro_batch)
             loss += self._round(index, rounds, batch.images[rows], batch.labels[rows])
         self.statistics.end_step()
+        self.head.end_step()
         self._update()
         self.count += 1
         return loss
+
+    def settle(self) -> None:
+        """Bring centers up to date that steps have passed by; before anything but a next step reads them."""
+        if self.center_update is not None:
+            self.center_update.finish()
 
     def _round(self, index: int, rounds: int, images: Tensor, labels: Tensor) -> Tensor:
         """Add one micro-batch's gradients and return its part of the loss; the last one starts the all-reduce."""
@@ -169,4 +186,7 @@ class Step:
             nn.utils.clip_grad_norm_(self.backbone.parameters(), self.config.clip_norm)
         self.scaler.step(self.optimizer)
         self.scaler.update()
+        if self.center_update is not None:
+            self.center_update.step = self.count
+            self.head.update_centers()
         self.optimizer.zero_grad(set_to_none=True)

@@ -20,6 +20,7 @@ from arcdist.data.torch_loader import Batch, TorchLoader
 from arcdist.errors import ConfigError
 from arcdist.evaluate.sets import Scored, read_sets, score_sets
 from arcdist.runtime import collectives, seeds
+from arcdist.runtime.precision import choose_precision
 from arcdist.runtime.world import World
 from arcdist.train import summary
 from arcdist.train.config import TrainConfig, differences
@@ -91,18 +92,28 @@ class Trainer:
         torch.manual_seed(seeds.mix(config.seed, 0))
         backbone = config.backbone.build().to(device)
         backbone = backbone.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]
+        precision = choose_precision(config.train.precision, device)
+        margin = config.margin.build(self.dataset.num_classes, config.seed)
         head = config.head.build(
-            config.backbone.embedding_dim, self.dataset.num_classes, config.margin.build(), config.seed, device
+            *(config.backbone.embedding_dim, self.dataset.num_classes, margin, config.losses),
+            *(precision, config.seed, device),
         )
+        optimizer = config.optim.build(backbone, head.centers)
+        center_update = None
+        if config.head.fuses(precision, head):
+            first_row = head.classes.start * head.subcenters
+            center_update = config.optim.center_update(optimizer, head.centers, first_row, config.seed)
         return Step(
             backbone,
             head,
-            config.optim.build(backbone, head.centers),
+            optimizer,
             config.optim.schedule.build(self.total_steps, len(self.dataset) / config.train.global_batch_size),
             config.optim.lr,
             config.seed,
             config.train,
             self.world,
+            precision,
+            center_update,
         )
 
     def run(self) -> dict[str, Any]:
@@ -160,8 +171,13 @@ class Trainer:
             yield batch.to(self.world.device)
 
     def _tensors(self) -> dict[str, Tensor]:
-        step = self.step
-        return training_tensors(step.backbone, step.head.centers, step.head.num_classes, step.optimizer)
+        step, head = self.step, self.step.head
+        return training_tensors(
+            *(step.backbone, head.centers, head.num_classes, step.optimizer),
+            subcenters=head.subcenters,
+            sharded=head.sharded_tensors(),
+            replicated=head.replicated_tensors(),
+        )
 
     def _restore(self) -> float:
         """Go on from a checkpoint, if there is one and the configuration wants it; return its seconds of training."""
@@ -176,6 +192,7 @@ class Trainer:
             self.step.scaler.load_state_dict(marker["scaler"])
         if self.config.train.precision == "auto":
             self.step.precision = marker["precision"]
+            self.step.head.tuning = self.config.head.tuning(marker["precision"])
         if self.world.is_first:
             _log.info("resumed from %s, step %d of %d", found, self.step.count, self.total_steps)
         return marker["train_s"]
@@ -213,6 +230,7 @@ class Trainer:
         self.metrics.pause()
         step = self.step
         self.metrics.check(step.count)
+        step.settle()
         about = {
             "arcdist": arcdist.__version__,
             "backbone": self.config.backbone.name,

@@ -15,6 +15,7 @@ from arcdist.cli.compose import compose_config
 from arcdist.cli.keys import keys_of
 from arcdist.cli.main import VERBS, main
 from arcdist.data.synthetic import SyntheticConfig, encode, write_record
+from arcdist.margins import AdaFaceConfig, CombinedConfig
 from arcdist.train.config import TrainConfig
 
 ROOT = Path(__file__).parent.parent.parent
@@ -57,6 +58,9 @@ def test_every_key_of_a_run_has_a_meaning() -> None:
         ("train.epochs=many", "train.epochs=many: Value 'many'"),
         ("optim.lr=-1", "optim.lr: -1.0: must be above 0"),
         ("margin.m2=28.6", "margin.m2: 28.6: must be in [0, π)"),
+        ("margin.m=0.4", "margin.m: no such key; did you mean 'margin.m3'? (known in margin: gradient,"),
+        ("margin.name=adaface", "margin.name: 'adaface': must be 'combined'; choose another by margin=NAME"),
+        ("margin=adaace", "margin=adaace: no such choice (known: a_softmax, adacos"),
         ("train.precision=int8", "train.precision: 'int8': must be one of auto, fp32, bf16, fp16"),
         ("evaluate.sets=[a.bin", "evaluate.sets=[a.bin"),
         ("+new.key=1", "new.key: no such key"),
@@ -172,7 +176,17 @@ def test_the_resolved_configuration_is_printed_and_nothing_is_run(tmp_path, monk
 
 def test_a_recipe_gives_way_to_the_command_line() -> None:
     config = compose_config(["recipe=demo", "margin.m2=0.1", "backbone=r18"])
+    assert isinstance(config.margin, CombinedConfig)
     assert (config.margin.m2, config.backbone.name, config.margin.scale) == (0.1, "r18", 24.0)
+
+
+def test_a_margin_brings_its_own_keys_and_no_others(capsys: pytest.CaptureFixture[str]) -> None:
+    assert compose_config(["margin=adaface", "margin.h=0.5"]).margin == AdaFaceConfig(h=0.5)
+    for key in ("margin.m2=0.1", "+margin.m2=0.1"):
+        said = _refused(capsys, "train", "margin=adaface", key)
+        assert "margin.m2: no such key; did you mean 'margin.m'? (known in margin: h, interclass_filter" in said
+    said = _refused(capsys, "train", "margin=adaface", "recipe=demo")
+    assert "margin.m2: set by recipe/demo, but the chosen margin has no such key" in said
 
 
 @pytest.mark.torchrun

@@ -11,6 +11,7 @@ from torch import nn
 
 from arcdist.backbones import BackboneConfig
 from arcdist.cli.compose import compose_config, config_folder
+from arcdist.margins import CombinedConfig
 from arcdist.optim import Schedule
 from arcdist.runtime.sharding import shard_rows
 from arcdist.train.config import TrainConfig
@@ -86,7 +87,7 @@ def test_a_recipe_builds_its_backbone_and_an_optimizer_of_all_that_it_trains(rec
 def test_a_recipe_has_a_margin_that_lowers_the_target_logit(recipe: str) -> None:
     margin = _config(recipe).margin.build()
     cosine = torch.tensor([-0.9, 0.0, 0.9])
-    assert (margin.target_logit(cosine) < margin.scale * cosine).all()
+    assert (margin.target_logit(cosine, torch.ones(3)) < margin.scale * cosine).all()
 
 
 @every_recipe
@@ -137,4 +138,5 @@ def test_a_recipe_of_the_paper_drops_its_learning_rate_where_the_paper_does(
 def test_a_recipe_takes_another_data_set_and_backbone_from_the_command_line() -> None:
     config = compose_config(["recipe=ms1mv3_r50", "data=casia", "backbone=r18"])
     assert (config.data.num_classes, config.backbone.name) == (10_572, "r18")
+    assert isinstance(config.margin, CombinedConfig)
     assert config.margin.gradient == "straight_through"

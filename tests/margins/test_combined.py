@@ -29,19 +29,19 @@ def _inside(m1: float, m2: float) -> Tensor:
 def test_logit_is_the_papers_formula_below_pi(m1: float, m2: float, m3: float) -> None:
     cosine = _inside(m1, m2)
     plain = 64 * ((m1 * cosine.arccos() + m2).cos() - m3)
-    torch.testing.assert_close(Combined(64, m1, m2, m3).target_logit(cosine), plain, rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(Combined(64, m1, m2, m3).target_logit(cosine, cosine), plain, rtol=1e-12, atol=1e-12)
 
 
 @case
 def test_exact_gradient_agrees_with_finite_differences(m1: float, m2: float, m3: float) -> None:
     cosine = _inside(m1, m2).requires_grad_()
-    assert torch.autograd.gradcheck(Combined(64, m1, m2, m3).target_logit, cosine)
+    assert torch.autograd.gradcheck(lambda c: Combined(64, m1, m2, m3).target_logit(c, c), cosine)
 
 
 @case
 def test_logit_falls_with_the_angle_up_to_pi(m1: float, m2: float, m3: float) -> None:
     cosine = torch.linspace(0, math.pi, 2001, dtype=torch.float64).cos()
-    steps = Combined(64, m1, m2, m3).target_logit(cosine).diff()
+    steps = Combined(64, m1, m2, m3).target_logit(cosine, cosine).diff()
     assert (steps < 0).all()
     assert steps.min() > -64 * 2e-3 * m1  # and without a jump
 
@@ -49,7 +49,7 @@ def test_logit_falls_with_the_angle_up_to_pi(m1: float, m2: float, m3: float) ->
 @case
 def test_straight_through_gradient_is_the_scale_and_its_value_arcface_torchs(m1: float, m2: float, m3: float) -> None:
     cosine = torch.linspace(-0.99, 0.99, 51, dtype=torch.float64).requires_grad_()
-    logit = Combined(64, m1, m2, m3, gradient="straight_through").target_logit(cosine)
+    logit = Combined(64, m1, m2, m3, gradient="straight_through").target_logit(cosine, cosine)
     torch.testing.assert_close(logit.detach(), 64 * ((m1 * cosine.detach().arccos() + m2).cos() - m3))
     (gradient,) = torch.autograd.grad(logit.sum(), cosine)
     torch.testing.assert_close(gradient, torch.full_like(gradient, 64))
@@ -59,7 +59,7 @@ def test_straight_through_gradient_is_the_scale_and_its_value_arcface_torchs(m1:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_cosines_of_exactly_one_and_beyond_give_finite_gradients(m1, m2, m3, dtype) -> None:
     cosine = torch.tensor([-1.0000001, -1, 0, 1, 1.0000001], dtype=dtype, requires_grad=True)
-    logit = Combined(128, m1, m2, m3).target_logit(cosine)
+    logit = Combined(128, m1, m2, m3).target_logit(cosine, cosine)
     (gradient,) = torch.autograd.grad(logit.sum(), cosine)
     assert logit.isfinite().all()
     assert gradient.isfinite().all()
@@ -83,11 +83,11 @@ def test_a_value_that_cannot_be_right_is_refused_by_name(values: dict, key: str)
 def test_a_margin_of_strength_zero_is_none_and_of_one_the_whole() -> None:
     cosine = _inside(1.2, 0.5)
     margin = Combined(64, 1.2, 0.5, 0.1)
-    whole = margin.target_logit(cosine)
+    whole = margin.target_logit(cosine, cosine)
     margin.strength = 0.0
-    torch.testing.assert_close(margin.target_logit(cosine), 64 * cosine)
+    torch.testing.assert_close(margin.target_logit(cosine, cosine), 64 * cosine)
     margin.strength = 1.0
-    assert torch.equal(margin.target_logit(cosine), whole)
+    assert torch.equal(margin.target_logit(cosine, cosine), whole)
 
 
 def test_a_warm_up_raises_the_strength_straight_over_its_share_of_the_run() -> None:

@@ -13,7 +13,8 @@ from arcdist.runtime.sharding import shard_rows
 def _gather_and_differentiate() -> tuple[Tensor, Tensor]:
     rank = collectives.rank()
     rows = torch.full((2, 3), float(rank), dtype=torch.float64, requires_grad=True)
-    gathered = collectives.gather_rows(rows)
+    gathered, numbers = collectives.gather_rows(rows, torch.full((2,), rank, dtype=torch.int32))
+    assert torch.equal(numbers.double(), gathered[:, 0].detach())
     # Each rank weighs what it gathered by its own number: the sum over ranks must come back.
     (gradient,) = torch.autograd.grad((gathered * (rank + 1)).sum(), rows)
     return gathered.detach(), gradient

@@ -1,95 +1,185 @@
 """``margin_logsumexp`` over blocks of centers: never more than ``B × block`` logits, on any device."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-_BLOCK = {"cpu": 2048, "cuda": 16384}  # a CPU's block stays in its cache, a GPU's fills its multiprocessors
+from arcdist.ops.margin_logsumexp.formula import Formula, Tuning
+from arcdist.ops.margin_logsumexp.scoring import Scoring, inverse_norms
 
 
-def margin_logsumexp(
-    embedding: Tensor,
-    centers: Tensor,
-    target: Tensor,
-    target_logit: Tensor,
-    scale: float,
-    block: int | None = None,
-) -> Tensor:
-    """Return ``log Σ_j exp(logit_j)`` over this rank's centers, ``[B]``, in float32 or wider.
+class BlockwiseScoring(Scoring):
+    """One batch scored block by block.
 
-    ``logit_j`` is ``scale · embedding·center_j``, but the target's is ``target_logit``: a margin touches one
-    column, so it is applied outside, and no kernel knows any margin.
-
-    Args:
-        embedding: ``[B, D]``, unit rows.
-        centers: ``[S, D]``, unit rows; ``S`` may be 0, which gives −∞.
-        target: ``[B]`` int64, the row of ``centers`` that is the row's own class, or −1 where that class is on
-            another rank.
-        target_logit: ``[B]``, read only where ``target`` is not −1.
-        scale: multiplies every other logit.
-        block: centers of one block; by default what suits the device. The result does not depend on it.
-
-    Memory: ``B·block`` logits in either direction; the backward pass computes them again.
-    Cost: two products of ``B·S·D`` multiply-adds in the backward pass and one in either direction for the logits.
+    The forward pass sums the exponentials and, by the same weights, the centers themselves, so that the embeddings'
+    gradient is there when it ends: three products of ``B·S·D`` multiply-adds in all where the exponentials are kept
+    for the centers' gradient, four where the logits are computed again.
     """
-    block = block or _BLOCK.get(embedding.device.type, 2048)
-    result: Tensor = _MarginLogSumExp.apply(embedding, centers, target, target_logit, scale, block)
-    return result
 
+    def __init__(
+        self,
+        embedding: Tensor,
+        centers: Tensor,
+        target: Tensor,
+        rows: Tensor | None,
+        formula: Formula,
+        tuning: Tuning,
+        needs_embedding: bool = True,
+        needs_centers: bool = True,
+    ) -> None:
+        """Take the arguments of ``margin_logsumexp``, and which gradients will be asked for."""
+        super().__init__(embedding, centers, target, rows, formula, tuning)
+        self.narrow = torch.bfloat16 if tuning.products == "bf16" else embedding.dtype
+        self.operand = embedding.to(self.narrow)
+        self._buffer: Tensor | None = None
+        self._kept: dict[tuple[int, int], tuple[Tensor, Tensor]] = {}
+        self.cosine, self.own, self.own_row = own_cosines(embedding, centers, target, rows, formula)
+        self._score_negatives(needs_embedding, needs_centers)
 
-class _MarginLogSumExp(torch.autograd.Function):
-    @staticmethod
-    def forward(
-        ctx: Any, embedding: Tensor, centers: Tensor, target: Tensor, target_logit: Tensor, scale: float, block: int
-    ) -> Tensor:
-        wide = torch.promote_types(embedding.dtype, torch.float32)
-        largest = embedding.new_full(target.shape, -torch.inf, dtype=wide)
+    def _score_negatives(self, needs_embedding: bool, needs_centers: bool) -> None:
+        largest = self.embedding.new_full(self.target.shape, torch.finfo(self.embedding.dtype).min)
         total = torch.zeros_like(largest)
-        for start in range(0, len(centers), block):
-            logits = _logits(embedding, centers[start : start + block], scale, wide)
-            _replace_target(logits, target - start, target_logit)
+        self._mean = torch.zeros_like(self.embedding)
+        kept_dtype = self.tuning.kept_dtype or self.embedding.dtype
+        room = self.tuning.kept_mib * 2**20 if needs_centers else 0.0
+        for block in self.blocks():
+            room -= len(self.target) * (block.stop - block.start) * kept_dtype.itemsize
+            centers = self.rows_of(block)
+            if self.formula.normalized:
+                self.inverse_norm[block] = inverse_norms(centers)
+            operand = centers.to(self.narrow)
+            cosine = self._cosines(operand, lasting=room >= 0)
+            logits, slope, which = self._logits(cosine, block)
             before, largest = largest, torch.maximum(largest, logits.amax(1))
-            total *= (before - largest).exp()
-            total += logits.sub_(largest[:, None]).exp_().sum(1)
-        lse = largest + total.log()
-        ctx.save_for_backward(embedding, centers, target, target_logit, lse)
-        ctx.scale, ctx.block = scale, block
-        return lse
+            shares = logits.sub_(largest[:, None]).exp_()
+            decay = (before - largest).exp_()
+            total.mul_(decay).add_(shares.sum(1))
+            weights = self._row_weights(shares, slope, which, block)
+            if needs_embedding:
+                self._mean.mul_(decay[:, None])
+                _add_product(self._mean, weights.to(self.narrow), operand)
+            if room >= 0:
+                self._kept[block.start, block.stop] = (weights.to(kept_dtype), largest)
+        self.lse = torch.where(total > 0, largest + total.log(), -torch.inf)
+        self._mean /= torch.where(total > 0, total, 1)[:, None]
 
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        embedding, centers, target, target_logit, lse = ctx.saved_tensors
-        # A row of −∞ comes from no centers at all, so no block below meets it.
-        owned = target >= 0
-        target_gradient = torch.where(owned, gradient * (target_logit.to(lse.dtype) - lse).exp(), 0)
-        embedding_gradient = torch.zeros_like(embedding, dtype=lse.dtype)
-        centers_gradient = torch.empty_like(centers)
-        for start in range(0, len(centers), ctx.block):
-            rows = centers[start : start + ctx.block]
-            share = _logits(embedding, rows, ctx.scale, lse.dtype).sub_(lse[:, None]).exp_()
-            share *= (gradient * ctx.scale)[:, None]
-            _replace_target(share, target - start, torch.zeros_like(lse))
-            share = share.to(embedding.dtype)
-            embedding_gradient += share @ rows
-            torch.mm(share.T, embedding, out=centers_gradient[start : start + ctx.block])
-        return (
-            embedding_gradient.to(embedding.dtype),
-            centers_gradient,
-            None,
-            target_gradient.to(target_logit.dtype),
-            None,
-            None,
-        )
+    def _cosines(self, operand: Tensor, lasting: bool = False) -> Tensor:
+        """Return embedding · center, ``[B, n]``; unless ``lasting``, in the memory that the last block had."""
+        shape = (len(self.target), len(operand))
+        if lasting:
+            cosine = self.embedding.new_empty(shape)
+        else:
+            if self._buffer is None:
+                self._buffer = self.embedding.new_empty(len(self.target) * min(self.block, self.count))
+            cosine = self._buffer[: shape[0] * shape[1]].view(shape)
+        if self.narrow == cosine.dtype:
+            torch.mm(self.operand, operand.T, out=cosine)
+        else:
+            cosine.copy_(_product(self.operand, operand.T))
+        return cosine
+
+    def _logits(self, cosine: Tensor, block: slice) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Return a block's logits with −∞ for the target, their slopes, and which row of each class was nearest.
+
+        None for a slope that is ``scale`` everywhere, and for classes of one row. Overwrites ``cosine``.
+        """
+        formula, slope, which = self.formula, None, None
+        inverse = self.inverse_norm[block]
+        if formula.negative is None and formula.subcenters == 1:
+            logits = cosine.mul_(inverse * formula.scale if formula.normalized else formula.scale)
+        else:
+            cosine = cosine.mul_(inverse) if formula.normalized else cosine
+            if formula.subcenters > 1:
+                cosine, which = cosine.unflatten(1, (-1, formula.subcenters)).max(2)
+            if formula.negative is None:
+                logits = cosine * formula.scale
+            else:
+                logits, slope = formula.negative.logit(cosine), formula.negative.slope(cosine)
+        first = block.start // formula.subcenters
+        return _write(logits, self.target - first, -torch.inf), slope, which
+
+    def _row_weights(self, shares: Tensor, slope: Tensor | None, which: Tensor | None, block: slice) -> Tensor:
+        """Return the exponentials times d logit / d (embedding · row), ``[B, n]``, ``scale`` itself left out."""
+        if slope is not None:
+            shares = shares.mul_(slope)
+        if which is not None:
+            each = shares.new_zeros(*shares.shape, self.formula.subcenters)
+            shares = each.scatter_(2, which[..., None], shares[..., None]).flatten(1)
+        return shares.mul_(self.inverse_norm[block]) if self.formula.normalized else shares
+
+    @property
+    def _slope(self) -> float:
+        return self.formula.scale if self.formula.negative is None else 1.0
+
+    def embedding_gradient(self, lse_gradient: Tensor, cosine_gradient: Tensor) -> Tensor:
+        """Return the embeddings' gradient, ``[B, D]``."""
+        return self._mean * (lse_gradient * self._slope)[:, None] + self.own * cosine_gradient[:, None]
+
+    def add_centers_gradient(self, block: slice, lse_gradient: Tensor, cosine_gradient: Tensor, out: Tensor) -> None:
+        """Add a block's gradient to ``out [n, D]``."""
+        finite = torch.where(self.lse > -torch.inf, self.lse, 0)
+        row_gradient = lse_gradient * self._slope
+        if (block.start, block.stop) in self._kept:
+            weights, shift = self._kept[block.start, block.stop]
+            row_gradient = row_gradient * (shift - finite).exp()
+        else:
+            logits, slope, which = self._logits(self._cosines(self.rows_of(block).to(self.narrow)), block)
+            weights = self._row_weights(logits.sub_(finite[:, None]).exp_(), slope, which, block)
+        scaled = (self.embedding * row_gradient[:, None]).to(self.narrow)
+        _add_product(out, weights.to(self.narrow).T, scaled)
+        self._add_own(block, cosine_gradient, out)
+
+    def _add_own(self, block: slice, cosine_gradient: Tensor, out: Tensor) -> None:
+        """Add the gradient of a block's centers as some rows' own."""
+        row = self.own_row - block.start
+        inside = (row >= 0) & (row < len(out))
+        each = torch.where(inside, row, 0)
+        by = torch.where(inside, cosine_gradient * self.inverse_norm[block][each], 0)
+        if out.is_cuda:
+            out.index_add_(0, each, self.embedding * by[:, None])
+        else:  # a look at which they are costs less than adding zeros, where no one waits for it
+            rows = inside.nonzero().squeeze(1)
+            out.index_add_(0, each[rows], self.embedding[rows] * by[rows, None])
 
 
-def _logits(embedding: Tensor, centers: Tensor, scale: float, dtype: torch.dtype) -> Tensor:
-    return (embedding @ centers.T).to(dtype).mul_(scale)
+def own_cosines(
+    embedding: Tensor, centers: Tensor, target: Tensor, rows: Tensor | None, formula: Formula
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return each row's cosine to its own center ``[B]``, that center's unit row ``[B, D]``, and its row ``[B]``.
+
+    Zeros, and row −1, where ``target`` is −1. In the embeddings' dtype whatever the products are: this column decides
+    the loss. The row counts among ``rows`` where these are given. Arguments as for ``margin_logsumexp``.
+    """
+    owned, each = target >= 0, formula.subcenters
+    if not len(centers):
+        return embedding.new_zeros(len(target)), torch.zeros_like(embedding), target
+    candidates = target.clamp_min(0)[:, None] * each + torch.arange(each, device=target.device)
+    units = centers[candidates if rows is None else rows[candidates]].to(embedding.dtype)
+    if formula.normalized:
+        units = units * inverse_norms(units)[..., None]
+    cosine, which = (units * embedding[:, None]).sum(2).max(1)
+    every = torch.arange(len(which), device=which.device)
+    row = torch.where(owned, candidates[every, which], -1)
+    return torch.where(owned, cosine, 0), units[every, which] * owned[:, None], row
 
 
-def _replace_target(logits: Tensor, column: Tensor, value: Tensor) -> None:
-    """Write ``value`` into each row's ``column`` of this block, in place; a column outside of the block is no one's."""
-    inside = (column >= 0) & (column < logits.shape[1])
+def _add_product(out: Tensor, left: Tensor, right: Tensor) -> None:
+    if out.dtype == left.dtype:
+        out.addmm_(left, right)
+    else:
+        out += _product(left, right)
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """Return the product of narrow matrices, summed in float32; in float32 too where the device can say so."""
+    return torch.mm(left, right, out_dtype=torch.float32) if left.is_cuda else left @ right
+
+
+def _write(block: Tensor, column: Tensor, value: Tensor | float) -> Tensor:
+    """Write ``value`` into each row's ``column`` of a block, in place; a column outside of the block is no one's."""
+    inside = (column >= 0) & (column < block.shape[1])
     column = torch.where(inside, column, 0)[:, None]
     # Read and written back where it is not inside: a mask would make the host wait for the device.
-    logits.scatter_(1, column, torch.where(inside[:, None], value[:, None].to(logits.dtype), logits.gather(1, column)))
+    written = torch.where(
+        inside[:, None], torch.as_tensor(value, dtype=block.dtype).reshape(-1, 1), block.gather(1, column)
+    )
+    return block.scatter_(1, column, written)

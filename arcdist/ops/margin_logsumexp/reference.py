@@ -2,13 +2,17 @@
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+from arcdist.ops.margin_logsumexp.formula import Formula
 
 
-def margin_logsumexp(embedding: Tensor, centers: Tensor, target: Tensor, target_logit: Tensor, scale: float) -> Tensor:
-    """Return ``log Σ_j exp(logit_j)``, ``[B]``; see ``blockwise.margin_logsumexp`` for the arguments."""
-    logits = scale * (embedding @ centers.T)
-    column = torch.arange(len(centers), device=target.device)
-    logits = torch.where(column == target[:, None], target_logit[:, None], logits)
-    if len(centers) == 0:
-        return logits.sum(1) - torch.inf
-    return logits.logsumexp(1)
+def margin_logsumexp(embedding: Tensor, centers: Tensor, target: Tensor, formula: Formula) -> tuple[Tensor, Tensor]:
+    """Return the negatives' log-sum-exp and the cosine to the own center; see ``function.margin_logsumexp``."""
+    cosine = embedding @ (F.normalize(centers) if formula.normalized else centers).T
+    cosine = cosine.unflatten(1, (-1, formula.subcenters)).amax(2)
+    own = torch.arange(cosine.shape[1], device=target.device) == target[:, None]
+    logits = formula.scale * cosine if formula.negative is None else formula.negative.logit(cosine)
+    if cosine.shape[1] == 0:
+        return cosine.sum(1) - torch.inf, cosine.sum(1)
+    return logits.masked_fill(own, -torch.inf).logsumexp(1), cosine.masked_fill(~own, 0).sum(1)
