@@ -54,12 +54,18 @@ def parse(config_class: type[T], arguments: Sequence[str], positions: Sequence[s
 
 
 def _set(config: Any, config_class: type, key: str, text: str) -> None:
+    if isinstance(OmegaConf.select(config, key), ListConfig) and not text.startswith("["):
+        text = f"[{text}]"
     try:
         config.merge_with(OmegaConf.from_dotlist([f"{key}={text}"]))
     except (ConfigAttributeError, ConfigKeyError):
         raise unknown_key(key, config_class) from None
     except (OmegaConfBaseException, YAMLError) as error:
-        advice = "; a list is written [a.bin,b.bin]" if isinstance(OmegaConf.select(config, key), ListConfig) else ""
+        advice = (
+            "; a list is written a.bin,b.bin or [a.bin,b.bin]"
+            if isinstance(OmegaConf.select(config, key), ListConfig)
+            else ""
+        )
         raise ConfigError(f"{key}={text}: {str(error).splitlines()[0]}{advice}") from None
 
 

@@ -14,6 +14,7 @@ VERBS = {
     "evaluate": "score a checkpoint, other projects' weights, or a file of embeddings on verification sets",
     "pack": "make a .rec of a folder of images (one folder an identity), or of rendered faces",
     "inspect": "say what a .rec or .bin holds, and check every record of it",
+    "bench": "time the head beside others', with its memory, its errors and this machine's floors",
 }
 
 

@@ -184,6 +184,44 @@ def roc_curve(path: str | Path, sets: Mapping[str, Cosines]) -> None:
         figure.savefig(path)
 
 
+def cost_over_classes(path: str | Path, lines: Mapping[str, Sequence[tuple[int, float, float]]], note: str) -> None:
+    """Draw a head's time for a step and its transient memory over the number of classes, on log axes, to a PNG.
+
+    Args:
+        lines: by implementation, points (classes, seconds, MiB); those called ``ours…`` in color, others gray.
+        note: what they have in common.
+    """
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH_IN, 7.4))
+        panels = figure.subplots(2, 1, sharex=True)
+        colors, our_markers, their_markers = cycle(SERIES), cycle("os^vDPX"), cycle("os^vDPX")
+        for name, points in lines.items():
+            classes, seconds, mib = zip(*sorted(points))
+            if name.startswith("ours"):
+                line: Any = {"color": next(colors), "marker": next(our_markers)}
+            else:
+                line = {"color": MUTED, "marker": next(their_markers), "linestyle": (0, (4, 2)), "linewidth": 1}
+            for panel, values in zip(panels, (seconds, mib)):
+                panel.plot(classes, values, markersize=4.5, label=_words(name), **line)
+        for panel, unit in zip(panels, ("{x:g} s", "{x:,g} MiB")):
+            panel.set_xscale("log")
+            panel.set_yscale("log")
+            panel.yaxis.set_major_formatter(unit)
+            panel.yaxis.set_minor_locator(NullLocator())
+        _head(panels[0], "Time of a step: forward, backward, update", note)
+        _head(panels[1], "Transient memory", "the peak, less centers and momentum")
+        known = sorted({point[0] for points in lines.values() for point in points})
+        panels[1].set_xticks(known, [f"{classes:,}" for classes in known])
+        panels[1].xaxis.set_minor_locator(NullLocator())
+        panels[1].set_xlabel("classes")
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=3)
+        figure.savefig(path)
+
+
+def _words(name: str) -> str:
+    return name.replace("_", " ")
+
+
 def _degrees(cosine: npt.ArrayLike) -> Floats:
     return np.degrees(np.arccos(np.clip(cosine, -1, 1)))
 

@@ -1,0 +1,1 @@
+"""What is faster and leaner than what, measured side by side: cases, timing, machine, report."""
