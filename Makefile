@@ -11,11 +11,12 @@ WHEELS := $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find
 export UV_FIND_LINKS := $(or $(UV_FIND_LINKS),$(WHEELS))
 TORCH := $(if $(UV_FIND_LINKS),,--torch-backend=$(if $(shell command -v nvidia-smi 2>/dev/null),auto,cpu))
 
-.PHONY: help setup demo test lint clean
+.PHONY: help setup demo test lint bench clean
 
 help:
 	@echo "make demo    render faces, train on $(RANKS) ranks, verify on people never seen: about 5 minutes on 2 cores"
 	@echo "make test    lint, type checks, tests"
+	@echo "make bench   measure the head against what others do: about 10 minutes on 2 cores, which should be idle"
 	@echo "make setup   the virtual environment in .venv alone"
 	@echo "make lint    ruff and ty alone"
 
@@ -43,6 +44,10 @@ lint: setup
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+bench: setup
+	@mkdir -p runs/bench
+	$(BIN)/arcdist bench head --quick --json runs/bench/head.json pictures=runs/bench
 
 clean:
 	rm -rf .venv build dist *.egg-info runs data

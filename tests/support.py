@@ -12,7 +12,9 @@ import torch
 import torch.distributed as dist
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["torch", "torch.distributed.checkpoint", "support", "arcdist.train.trainer"])
+_CONTEXT.set_forkserver_preload(
+    ["torch", "torch.distributed.checkpoint", "torch._dynamo", "support", "arcdist.train.trainer"]
+)
 _TIMEOUT_S = 120
 
 

@@ -32,23 +32,34 @@ class _Net(nn.Module):
         return self.body(images)
 
 
-def _train(config: StepConfig, steps: int, normalize: bool, optimizer: str = "sgd") -> dict[str, Tensor]:
+def _train(
+    config: StepConfig,
+    steps: int,
+    normalize: bool,
+    optimizer: str = "sgd",
+    fused: bool = False,
+    sample_rate: float = 1.0,
+    dtype: torch.dtype = torch.float32,
+) -> dict[str, Tensor]:
     """Return losses, the weights of backbone and centers, and the running statistics after some steps."""
     torch.manual_seed(0)
-    net = _Net(normalize)
-    head = PartialFC(DIM, CLASSES, Combined(16.0, m2=0.2))
+    net = _Net(normalize).to(dtype)
+    head = PartialFC(DIM, CLASSES, Combined(16.0, m2=0.2), sample_rate, dtype=dtype)
     optim = OptimConfig(optimizer, lr=0.05 if optimizer == "sgd" else 1e-3)
     world = World(collectives.rank(), collectives.world_size(), 0, torch.device("cpu"))
     schedule = ScheduleConfig("cosine").build(2 * steps, 1)
-    step = Step(net, head, optim.build(net, head.centers), schedule, optim.lr, 7, config, world)
-    step.warm_up(16)
+    built = optim.build(net, head.centers)
+    update = optim.center_update(built, head.centers, head.classes.start, 7) if fused else None
+    step = Step(net, head, built, schedule, optim.lr, 7, config, world, center_update=update)
+    step.warm_up(16) if dtype == torch.float32 else None
     losses = []
     for index in range(steps):
         generator = torch.Generator().manual_seed(index)
-        images = torch.randn(ROWS, 3, 16, 16, generator=generator)
+        images = torch.randn(ROWS, 3, 16, 16, generator=generator).to(dtype)
         labels = torch.randint(CLASSES, (ROWS,), generator=generator)
         rows = slice(world.rank * ROWS // world.size, (world.rank + 1) * ROWS // world.size)
         losses.append(step(Batch(images[rows], labels[rows])))
+    step.settle()
     state = {name: value.clone() for name, value in net.state_dict().items() if value.is_floating_point()}
     return {"loss": torch.stack(losses), **state, "centers": head.centers.detach()}
 
@@ -83,6 +94,20 @@ def test_a_clipped_step_does_not_depend_on_world_size(optimizer: str) -> None:
     free = _train(StepConfig(ROWS, micro_batch_size=12, precision="fp32"), 4, False, optimizer)
     assert not torch.allclose(alone["body.0.weight"], free["body.0.weight"], rtol=1e-4)
     _assert_equal(run_ranks(_train, 2, config, 4, False, optimizer), alone, 2e-6)
+
+
+@pytest.mark.parametrize(("optimizer", "sample_rate"), [("sgd", 1.0), ("sgd", 0.3), ("adamw", 1.0)])
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_centers_that_change_block_by_block_get_the_weights_of_the_separate_optimizer(
+    world_size: int, optimizer: str, sample_rate: float
+) -> None:
+    # Two rounds or six; at a rate below 1, sgd's undrawn centers move on as they do in the separate optimizer.
+    config = StepConfig(ROWS, micro_batch_size=4, precision="fp32", clip_norm=5.0)
+    arguments = (config, 8, False, optimizer)
+    separate = _train(*arguments, False, sample_rate, torch.float64)
+    fused = run_ranks(_train, world_size, *arguments, True, sample_rate, torch.float64)
+    _assert_equal(fused, {"loss": separate.pop("loss")}, 1e-6)  # the sum over rounds is kept in float32
+    _assert_equal(fused, separate, 1e-11)
 
 
 def test_bf16_follows_the_float32_losses() -> None:

@@ -1,6 +1,7 @@
 """Whole runs on rendered and on real faces."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from support import run_ranks
 
 from arcdist.checkpoint.manager import CheckpointError
 from arcdist.errors import ConfigError
+from arcdist.margins.adaptive import AdaFaceConfig
+from arcdist.margins.mined import CurricularFaceConfig
 from arcdist.runtime import collectives
 from arcdist.runtime.world import World
 from arcdist.train.config import TrainConfig
@@ -61,6 +64,52 @@ def test_a_run_that_was_interrupted_ends_with_the_bits_of_one_that_was_not(tmp_p
     run_ranks(_stop_after_four_steps, world_size, _config(tmp_path / "cut", rec))
     run_ranks(_run, world_size, _config(tmp_path / "cut", rec))
     assert torch.equal(_weights(tmp_path / "cut"), _weights(tmp_path / "whole"))
+
+
+DEEP: dict[str, Any] = {  # everything of the head that has a state
+    "head": {"sample_rate": 0.5, "subcenters": 2},
+    "losses": {"center": {"weight": 0.01}, "intra": {"weight": 0.1}},
+    "margin": {"interclass_filter": 0.9},
+    "optim": {"name": "sgd", "lr": 0.02},
+}
+
+
+@pytest.mark.parametrize("margin", [CurricularFaceConfig(scale=16.0), AdaFaceConfig(scale=16.0)], ids=lambda m: m.name)
+def test_a_head_with_state_goes_on_from_a_checkpoint_on_any_number_of_ranks(tmp_path, faces, margin) -> None:
+    rec = faces / "train.rec"
+
+    def config(name: str) -> TrainConfig:
+        made = _config(tmp_path / name, rec, DEEP)
+        made.margin = replace(margin, interclass_filter=0.9)
+        return made
+
+    whole = run_ranks(_run, 2, config("whole"))[0]
+    run_ranks(_stop_after_four_steps, 2, config("cut"))
+    assert run_ranks(_run, 2, config("cut"))[0] == whole[4:]
+    assert torch.equal(_weights(tmp_path / "cut"), _weights(tmp_path / "whole"))
+    run_ranks(_stop_after_four_steps, 2, config("other"))
+    torch.testing.assert_close(run_ranks(_run, 3, config("other"))[0], whole[4:], rtol=1e-4, atol=0)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"head": {"update": "fused"}, "train": {"precision": "fp16"}}, "needs the whole gradient"),
+        ({"head": {"update": "fused"}, "losses": {"inter": {"weight": 1.0}}}, "losses.inter moves every center"),
+        ({"head": {"update": "separate", "dtype": "bf16"}}, "head.dtype: 'bf16': needs head.update=fused"),
+        ({"head": {"subcenters": 2}, "losses": {"inter": {"weight": 1.0}}}, "head.subcenters must be 1"),
+    ],
+)
+def test_what_cannot_be_combined_is_refused_by_its_key(tmp_path, faces, change, message) -> None:
+    with pytest.raises(ConfigError, match=message):
+        _run(_config(tmp_path / "run", faces / "train.rec", change))
+
+
+def test_centers_in_bf16_train(tmp_path, faces) -> None:
+    narrow = _run(_config(tmp_path / "narrow", faces / "train.rec", {"head": {"dtype": "bf16"}}))
+    full = _run(_config(tmp_path / "full", faces / "train.rec"))
+    assert narrow != full
+    torch.testing.assert_close(narrow, full, rtol=0.02, atol=0)
 
 
 def _stop_after_four_steps(config: TrainConfig) -> None:
