@@ -76,6 +76,7 @@ class Method:
         sample_rate: share of the centers in a step.
         distributed: whether it can run on several ranks.
         tuning: of ours; it tells which matrix products a step needs.
+        state_copies: size of centers and momentum, in float32 matrices of the centers' size.
         centers_copies: what a step holds beside centers and momentum, in float32 matrices of the centers' size …
         logits_copies: … and of all logits' size: both only to tell what fits into memory.
         error_limit: the relative error of loss or gradients from which it counts as wrong, and is not timed; none
@@ -89,18 +90,19 @@ class Method:
     sample_rate: float = 1.0
     distributed: bool = True
     tuning: Tuning | None = None
+    state_copies: float = 2.0
     centers_copies: float = 0.0
     logits_copies: float = 0.0
     error_limit: float = 1e-2
 
     def state_mib(self, case: Case) -> float:
         """Return the size of a rank's centers and momentum."""
-        return 2 * case.centers_mib / case.ranks
+        return self.state_copies * case.centers_mib / case.ranks
 
     def needed_mib(self, case: Case) -> float:
         """Return about what the processes of all ranks need for it."""
         transient = self.centers_copies * case.centers_mib + self.logits_copies * case.logits_mib
-        return _LIBRARIES_MIB * case.ranks + 2 * case.centers_mib + transient + self._kept_mib(case)
+        return _LIBRARIES_MIB * case.ranks + self.state_copies * case.centers_mib + transient + self._kept_mib(case)
 
     def products(self, case: Case) -> dict[str, float]:
         """Return how often a step multiplies, ``2·B·C·D`` operations each; nothing for another's head."""
@@ -142,7 +144,7 @@ def _theirs(name: str, make: Callable[[Case], nn.Module], baseline: str, **value
 
 def _ours(
     name: str, baseline: str, tuning: Tuning | None = None, m2: float = 0.5, sample_rate: float = 1.0,
-    fused: bool = True, **values: Any,
+    fused: bool = True, dtype: torch.dtype = torch.float32, **values: Any,
 ) -> Method:  # fmt: skip
     """Return arcdist's head with the gradient of arcface_torch's margin; what it does not draw moves as there."""
     tuning = tuning or Tuning()
@@ -150,7 +152,7 @@ def _ours(
     def make(case: Case) -> PartialFC:
         margin = Combined(m2=m2, gradient="straight_through")
         sizes = (case.embedding_dim, case.num_classes)
-        return PartialFC(*sizes, margin, sample_rate, tuning=tuning, device=case.device)
+        return PartialFC(*sizes, margin, sample_rate, tuning=tuning, device=case.device, dtype=dtype)
 
     def build(case: Case) -> Subject:
         head = make(case)
@@ -189,6 +191,7 @@ def _methods() -> Iterator[Method]:
     yield _ours("ours_recomputed", _SHIPPED, Tuning(kept_mib=0))
     yield _ours("ours_kept_bf16", _SHIPPED, Tuning(kept_mib=_KEEP_ALL, kept_dtype=torch.bfloat16))
     yield _ours("ours_bf16", _SHIPPED, Tuning(products="bf16", kept_dtype=torch.bfloat16), error_limit=0.1)
+    yield _ours("ours_bf16_centers", _SHIPPED, dtype=torch.bfloat16, state_copies=1.0, error_limit=math.inf)
     yield _ours("ours_sampled", _SHIPPED, **sampled)
     if hasattr(F, "linear_cross_entropy"):  # from torch 2.13 on
         yield _theirs(_CHUNKED, chunked(None), _CHUNKED, m2=0.0, **full, distributed=False)

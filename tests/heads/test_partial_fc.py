@@ -190,11 +190,12 @@ def test_a_step_takes_four_collectives_and_half_the_bytes_of_partial_fc_v2_in_bf
         assert sum(sent) <= 0.505 * theirs  # the embeddings' bytes are exactly half; three numbers a row are as theirs
 
 
-def test_half_precision_embeddings_are_scored_in_the_centers_dtype() -> None:
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_embeddings_are_scored_in_the_centers_dtype(dtype: torch.dtype) -> None:
     embeddings, labels = _batch(9)
-    narrow = embeddings.bfloat16()
+    narrow = embeddings.to(dtype)
     head = PartialFC(DIM, 9)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.autocast("cpu", dtype=dtype):
         loss = head(narrow, labels)
     assert torch.equal(loss, head(narrow.float(), labels))
 
