@@ -114,8 +114,10 @@ class BlockwiseScoring(Scoring):
         """Return the embeddings' gradient, ``[B, D]``."""
         return self._mean * (lse_gradient * self._slope)[:, None] + self.own * cosine_gradient[:, None]
 
-    def add_centers_gradient(self, block: slice, lse_gradient: Tensor, cosine_gradient: Tensor, out: Tensor) -> None:
-        """Add a block's gradient to ``out [n, D]``."""
+    def centers_gradient(
+        self, block: slice, lse_gradient: Tensor, cosine_gradient: Tensor, out: Tensor, add: bool = False
+    ) -> None:
+        """Write a block's gradient into ``out [n, D]``, or add it."""
         finite = torch.where(self.lse > -torch.inf, self.lse, 0)
         row_gradient = lse_gradient * self._slope
         if (block.start, block.stop) in self._kept:
@@ -125,7 +127,7 @@ class BlockwiseScoring(Scoring):
             logits, slope, which = self._logits(self._cosines(self.rows_of(block).to(self.narrow)), block)
             weights = self._row_weights(logits.sub_(finite[:, None]).exp_(), slope, which, block)
         scaled = (self.embedding * row_gradient[:, None]).to(self.narrow)
-        _add_product(out, weights.to(self.narrow).T, scaled)
+        _add_product(out, weights.to(self.narrow).T, scaled, keep=add)
         self._add_own(block, cosine_gradient, out)
 
     def _add_own(self, block: slice, cosine_gradient: Tensor, out: Tensor) -> None:
@@ -162,11 +164,14 @@ def own_cosines(
     return torch.where(owned, cosine, 0), units[every, which] * owned[:, None], row
 
 
-def _add_product(out: Tensor, left: Tensor, right: Tensor) -> None:
+def _add_product(out: Tensor, left: Tensor, right: Tensor, keep: bool = True) -> None:
+    """Add a product to ``out``, or without ``keep`` write it there."""
     if out.dtype == left.dtype:
-        out.addmm_(left, right)
-    else:
+        out.addmm_(left, right, beta=float(keep))  # at 0, what is there is not read
+    elif keep:
         out += _product(left, right)
+    else:
+        out.copy_(_product(left, right))
 
 
 def _product(left: Tensor, right: Tensor) -> Tensor:

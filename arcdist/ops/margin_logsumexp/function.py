@@ -40,9 +40,9 @@ class CentersGradient:
         first = self._rounds[0][0]
         memory = first.embedding.new_empty(min(first.block, first.count), first.embedding.shape[1])
         for block in first.blocks():
-            gradient = memory[: block.stop - block.start].zero_()
-            for scoring, lse_gradient, cosine_gradient in self._rounds:
-                scoring.add_centers_gradient(block, lse_gradient, cosine_gradient, gradient)
+            gradient = memory[: block.stop - block.start]
+            for number, (scoring, lse_gradient, cosine_gradient) in enumerate(self._rounds):
+                scoring.centers_gradient(block, lse_gradient, cosine_gradient, gradient, add=number > 0)
             if first.formula.normalized:
                 _project(gradient, first.rows_of(block), first.inverse_norm[block])
             yield (block if first.rows is None else first.rows[block]), gradient

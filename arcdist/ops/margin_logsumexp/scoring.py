@@ -54,8 +54,10 @@ class Scoring:
         """Return the embeddings' gradient, ``[B, D]``."""
         raise NotImplementedError
 
-    def add_centers_gradient(self, block: slice, lse_gradient: Tensor, cosine_gradient: Tensor, out: Tensor) -> None:
-        """Add to ``out [n, D]`` the gradient of a block of centers.
+    def centers_gradient(
+        self, block: slice, lse_gradient: Tensor, cosine_gradient: Tensor, out: Tensor, add: bool = False
+    ) -> None:
+        """Write the gradient of a block of centers into ``out [n, D]``, or add it to what is there.
 
         As if a center's ``inverse_norm`` were a constant: what lies along the center, the caller takes out.
         """

@@ -50,9 +50,11 @@ class TritonScoring(Scoring):
             self._products,
         )
 
-    def add_centers_gradient(self, block: slice, lse_gradient: Tensor, cosine_gradient: Tensor, out: Tensor) -> None:
-        """Add a block's gradient to ``out [n, D]``."""
-        out += triton.centers_gradient(
+    def centers_gradient(
+        self, block: slice, lse_gradient: Tensor, cosine_gradient: Tensor, out: Tensor, add: bool = False
+    ) -> None:
+        """Write a block's gradient into ``out [n, D]``, or add it."""
+        gradient = triton.centers_gradient(
             self.embedding,
             self._scored,
             self._inverse_norm,
@@ -65,6 +67,7 @@ class TritonScoring(Scoring):
             block.start,
             block.stop,
         )
+        out.copy_(out + gradient if add else gradient)
 
 
 def can_score(embedding: Tensor, formula: Formula) -> bool:
