@@ -37,7 +37,12 @@ class HeadBenchConfig:
     batch: list[int] = field(default_factory=lambda: [256], metadata={"help": "global batch sizes"})
     ranks: list[int] = field(default_factory=lambda: [1], metadata={"help": "numbers of processes that share the head"})
     embedding_dim: int = field(default=512, metadata={"help": "of embeddings and centers"})
-    methods: list[str] = field(default_factory=list, metadata={"help": f"of {' | '.join(METHODS)}; empty: all"})
+    methods: list[str] = field(
+        default_factory=list,
+        metadata={
+            "help": f"of {' | '.join(METHODS)}; empty: all, but bf16 products only where there are units for them"
+        },
+    )
     allocators: list[str] = field(
         default_factory=lambda: list(ALLOCATORS), metadata={"help": f"of {' | '.join(ALLOCATORS)}; CPU only"}
     )
@@ -91,8 +96,10 @@ def bench_head(config: HeadBenchConfig, leave: Callable[[Mapping[str, Any]], Non
     config.validate()
     device, threads = config.resolved_device(), config.threads or usable_cores()
     classes = config.classes or (_QUICK_CLASSES if config.quick else _CLASSES)
-    methods = [METHODS[name] for name in config.methods or METHODS]
     result: dict[str, Any] = {"bench": "head", **machine.description(torch.device(device), threads)}
+    slow_bf16 = device == "cpu" and not result["machine"]["cpu_bf16"]
+    fit = [name for name, method in METHODS.items() if not (method.bf16 and slow_bf16)]
+    methods = [METHODS[name] for name in config.methods or fit]
     if (result["load_before"] or 0) > usable_cores() / 4:
         log.warning("this machine is busy (load %s): do not trust the times", result["load_before"])
     with closing(Workers(Floors, device, threads, max(classes), _FLOOR_REPEATS)) as worker:
