@@ -56,13 +56,13 @@ def _softmax(embeddings: Tensor, centers: Tensor, labels: Tensor, state: State) 
     return F.cross_entropy(embeddings @ centers[:, :-1].T + centers[:, -1], labels, reduction="none")
 
 
-def _combined(m1: float, m2: float, m3: float) -> Loss:
+def _combined(m1: float, m2: float, m3: float, scale: float = 64.0) -> Loss:
     """arXiv:1801.07698, equation 4."""
 
     def loss(embeddings: Tensor, centers: Tensor, labels: Tensor, state: State) -> Tensor:
         cosine = cosines(embeddings, centers)
         target = (m1 * _own(cosine, labels).acos() + m2).cos() - m3
-        return _cross_entropy(64 * target, 64 * cosine, labels)
+        return _cross_entropy(scale * target, scale * cosine, labels)
 
     return loss
 
@@ -163,6 +163,7 @@ PUBLISHED: dict[str, Loss] = {
     "sphereface": _combined(1.35, 0, 0),
     "cosface": _combined(1, 0, 0.35),
     "arcface": _combined(1, 0.5, 0),
+    "arcface_small": _combined(1, 0.3, 0, scale=24),
     "cm1": _combined(1, 0.3, 0.2),
     "cm2": _combined(0.9, 0.4, 0.15),
     "adaface": _adaface,

@@ -185,8 +185,8 @@ def test_a_margin_brings_its_own_keys_and_no_others(capsys: pytest.CaptureFixtur
     for key in ("margin.m2=0.1", "+margin.m2=0.1"):
         said = _refused(capsys, "train", "margin=adaface", key)
         assert "margin.m2: no such key; did you mean 'margin.m'? (known in margin: h, interclass_filter" in said
-    said = _refused(capsys, "train", "margin=adaface", "recipe=demo")
-    assert "margin.m2: set by recipe/demo, but the chosen margin has no such key" in said
+    said = _refused(capsys, "train", "margin=adaface", "recipe=small_real_reference")
+    assert "margin.m2: set by recipe/small_real_reference, but the chosen margin has no such key" in said
 
 
 @pytest.mark.torchrun
