@@ -42,6 +42,7 @@ setup(
             "pytest-xdist>=3.6",
             "hypothesis>=6.100",
             "scikit-learn>=1.5",
+            "nvidia-dali-cuda130>=2.0; sys_platform == 'linux' and platform_machine == 'x86_64'",  # its CPU pipelines
             "triton>=3.6; sys_platform == 'linux' and platform_machine == 'x86_64'",  # its interpreter needs no GPU
             "ruff==0.17.6",
             "ty==0.0.107",

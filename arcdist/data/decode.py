@@ -29,9 +29,22 @@ def decode(payload: bytes, name: str, size: "tuple[int, int] | None" = None, max
     Raises:
         DataError: another format, damaged bytes, a JPEG that is cut short, or a wrong size.
     """
-    is_jpeg = payload.startswith(_JPEG)
+    height, width = check_header(payload, name, size, max_pixels)
     try:
-        height, width = _jpeg_size(payload) if is_jpeg else _other_size(payload)
+        image = simplejpeg.decode_jpeg(payload, "RGB") if payload.startswith(_JPEG) else _by_opencv(payload)
+    except (ValueError, cv2.error) as error:
+        raise DataError(f"{name}: is damaged: {str(error).strip()}") from None
+    if image.shape != (height, width, 3):
+        raise DataError(f"{name}: is damaged: the header states {height}×{width} pixels, the image has another size")
+    return image
+
+
+def check_header(
+    payload: bytes, name: str, size: "tuple[int, int] | None" = None, max_pixels: int = 1 << 26
+) -> tuple[int, int]:
+    """Return the (height, width) that the header states; arguments and errors are those of `decode`."""
+    try:
+        height, width = _jpeg_size(payload) if payload.startswith(_JPEG) else _other_size(payload)
     except struct.error:
         raise DataError(f"{name}: is damaged: its {len(payload)} bytes end within the header") from None
     except ValueError as error:
@@ -40,13 +53,7 @@ def decode(payload: bytes, name: str, size: "tuple[int, int] | None" = None, max
         raise DataError(f"{name}: the header states {height}×{width} pixels; 1 to {max_pixels} can be decoded")
     if size is not None and (height, width) != tuple(size):
         raise DataError(f"{name}: is {height}×{width} pixels, not {size[0]}×{size[1]}")
-    try:
-        image = simplejpeg.decode_jpeg(payload, "RGB") if is_jpeg else _by_opencv(payload)
-    except (ValueError, cv2.error) as error:
-        raise DataError(f"{name}: is damaged: {str(error).strip()}") from None
-    if image.shape != (height, width, 3):
-        raise DataError(f"{name}: is damaged: the header states {height}×{width} pixels, the image has another size")
-    return image
+    return height, width
 
 
 def _by_opencv(payload: bytes) -> np.ndarray:

@@ -4,12 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from arcdist.data.augment import AugmentConfig
+import torch
+
+from arcdist.data.augment import Augment, AugmentConfig
+from arcdist.data.dali_loader import DaliLoader, has_dali, only_flips
 from arcdist.data.datasets import RecordDataset, height_by_width
 from arcdist.data.decode import decode
 from arcdist.data.evalsets import read_bin
+from arcdist.data.order import Order
 from arcdist.data.synthetic import SyntheticConfig, check_pairs, read_settings, settings, write_pairs, write_record
-from arcdist.data.torch_loader import LoaderConfig
+from arcdist.data.torch_loader import LoaderConfig, TorchLoader
 from arcdist.errors import ConfigError, DataError
 
 SOURCES = ("recordio", "synthetic")
@@ -44,6 +48,11 @@ class DataConfig:
         self._validate_synthetic()
         self.augment.validate()
         self.loader.validate()
+        if self.loader.kind == "dali" and not has_dali():
+            raise ConfigError(
+                "data.loader.kind: 'dali', but nvidia-dali is not installed: pip install 'arcdist[dali]', or leave "
+                "data.loader.kind=auto"
+            )
 
     def _validate_synthetic(self) -> None:
         if self.source != "synthetic":
@@ -111,6 +120,29 @@ class DataConfig:
                     f"{dataset.name(0)} has {height_by_width((height, width))}"
                 )
         return dataset
+
+    def build_loader(
+        self,
+        dataset: RecordDataset,
+        seed: int,
+        global_batch_size: int,
+        rank: int,
+        world_size: int,
+        device: torch.device,
+        size_at: "Callable[[int], int] | None" = None,
+    ) -> TorchLoader:
+        """Return the loader of a rank's batches of a run; arguments and errors are those of `TorchLoader`.
+
+        ``auto`` is DALI where it is installed and decodes on the GPU that trains, so not where images are more than
+        flipped: on a CPU it costs about what libjpeg-turbo in our own threads does, and more in the first epoch.
+        """
+        augment = Augment(self.augment, seed)
+        pays = device.type == "cuda" and only_flips(augment) and has_dali()
+        loader = DaliLoader if self.loader.kind == "dali" or (self.loader.kind == "auto" and pays) else TorchLoader
+        return loader(
+            *(dataset, Order(len(dataset), seed), augment, global_batch_size, rank, world_size),
+            *(dataset.image_size, self.loader, device, size_at),
+        )
 
 
 def _check_rendered(key: str, path: str, asked: dict[str, int], look: Callable[[str], dict[str, int]]) -> None:

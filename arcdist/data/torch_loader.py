@@ -60,15 +60,21 @@ class Batch:
         return Batch(images, self.labels.to(device, non_blocking=True))
 
 
+LOADERS = ("auto", "torch", "dali")
+
+
 @dataclass
 class LoaderConfig:
-    """How a rank's batches are made; changes their speed, never their content."""
+    """How a rank's batches are made; changes their speed, never their content but for how a GPU rounds pixels."""
 
     workers: int = field(default=4, metadata={"help": "threads of a rank that decode and augment"})
     prefetch: int = field(default=4, metadata={"help": "batches that are made while one is trained on"})
+    kind: str = field(default="auto", metadata={"help": "torch | dali | auto (dali on a GPU where it is installed)"})
 
     def validate(self) -> None:
         """Raise ConfigError where a value cannot be right."""
+        if self.kind not in LOADERS:
+            raise ConfigError(f"data.loader.kind: {self.kind!r}: must be one of {', '.join(LOADERS)}")
         if self.workers < 1:
             raise ConfigError(f"data.loader.workers: {self.workers}: must be at least 1")
         if self.prefetch < 0:
@@ -87,7 +93,7 @@ class TorchLoader:
         world_size: how many share the rows.
         image_size: (height, width) of every image of the data set.
         config: threads and prefetching.
-        pin_memory: make the batches in memory that a GPU copies from while it computes.
+        device: where the batches will be used; for a GPU they are made in memory that it copies from while it computes.
         size_at: the side in pixels that a step's images are made in; None for the data's own size throughout.
 
     Raises:
@@ -104,7 +110,7 @@ class TorchLoader:
         world_size: int,
         image_size: tuple[int, int],
         config: LoaderConfig,
-        pin_memory: bool = False,
+        device: "torch.device | str" = "cpu",
         size_at: "Callable[[int], int] | None" = None,
     ) -> None:
         config.validate()
@@ -117,7 +123,7 @@ class TorchLoader:
         self.world_size = world_size
         self.image_size = image_size
         self.config = config
-        self.pin_memory = pin_memory
+        self.device = torch.device(device)
         self.size_at = size_at
         cv2.setNumThreads(0)  # OpenCV's own threads would compete with ours for the same cores
 
@@ -145,8 +151,9 @@ class TorchLoader:
         rows = rows_of_step(step, self.global_batch_size, self.rank, self.world_size)
         size = self.size_at(step) if self.size_at else None
         height, width = self.image_size if size is None else (size, size)
-        images = torch.empty((len(rows), height, width, 3), dtype=torch.uint8, pin_memory=self.pin_memory)
-        labels = torch.empty(len(rows), dtype=torch.int64, pin_memory=self.pin_memory)
+        pinned = self.device.type == "cuda"
+        images = torch.empty((len(rows), height, width, 3), dtype=torch.uint8, pin_memory=pinned)
+        labels = torch.empty(len(rows), dtype=torch.int64, pin_memory=pinned)
         tasks = []
         for begin in range(0, len(rows), _CHUNK):
             chunk = slice(begin, begin + _CHUNK)

@@ -14,9 +14,7 @@ from torch import Tensor
 import arcdist
 from arcdist.checkpoint.manager import WEIGHTS, CheckpointError, CheckpointManager, load, newest_checkpoint, read_marker
 from arcdist.checkpoint.state import training_tensors
-from arcdist.data.augment import Augment
-from arcdist.data.order import Order
-from arcdist.data.torch_loader import Batch, TorchLoader
+from arcdist.data.torch_loader import Batch
 from arcdist.errors import ConfigError
 from arcdist.evaluate.sets import Scored, read_sets, score_sets
 from arcdist.runtime import collectives, seeds
@@ -149,18 +147,12 @@ class Trainer:
     def _batches(self) -> Iterator[Batch]:
         """Yield the batches that are left, on the device."""
         config = self.config
-        loader = TorchLoader(
-            self.dataset,
-            Order(len(self.dataset), config.seed),
-            Augment(config.data.augment, config.seed),
-            config.train.global_batch_size,
-            self.world.rank,
-            self.world.size,
-            self.dataset.image_size,
-            config.data.loader,
-            pin_memory=self.world.device.type == "cuda",
-            size_at=self._image_size,
+        loader = config.data.build_loader(
+            *(self.dataset, config.seed, config.train.global_batch_size),
+            *(self.world.rank, self.world.size, self.world.device, self._image_size),
         )
+        if self.world.is_first:
+            _log.info("batches by %s", type(loader).__name__)
         batches = loader.batches(self.step.count, self.total_steps)
         while True:
             start = time.monotonic()
