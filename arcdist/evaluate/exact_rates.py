@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from arcdist.errors import ConfigError, DataError
+from arcdist.evaluate.metrics import false_accepts_allowed
 from arcdist.evaluate.scores import TopScores, triangle_blocks
 from arcdist.runtime.collectives import gather_uneven_rows
 
@@ -46,17 +47,6 @@ class Rates:
             else value
             for name, value in asdict(self).items()
         }
-
-
-def false_accepts_allowed(far: float, impostor: int) -> int:
-    """Return how many of ``impostor`` pairs may be accepted: the largest k with ``k / impostor ≤ far``.
-
-    Raises ConfigError for a FAR outside of [0, 1].
-    """
-    if not 0.0 <= far <= 1.0:
-        raise ConfigError(f"far: {far}: must be in [0, 1]")
-    allowed = math.ceil(far * impostor)
-    return allowed - (allowed / impostor > far)  # asked of the quotient: 0.29·100 is 28.999…, yet 29 of 100 are 0.29
 
 
 def rates(

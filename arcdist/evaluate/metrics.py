@@ -35,6 +35,17 @@ def roc(genuine: npt.ArrayLike, impostor: npt.ArrayLike) -> tuple[Floats, Floats
     return np.append(0.0, far), np.append(0.0, tar), np.append(np.inf, scores)
 
 
+def false_accepts_allowed(far: float, impostor: int) -> int:
+    """Return how many of ``impostor`` pairs may be accepted: the largest k with ``k / impostor ≤ far``.
+
+    Raises ConfigError for a FAR outside of [0, 1].
+    """
+    if not 0.0 <= far <= 1.0:
+        raise ConfigError(f"far: {far}: must be in [0, 1]")
+    allowed = math.ceil(far * impostor)
+    return allowed - (allowed / impostor > far)  # asked of the quotient: 0.29·100 is 28.999…, yet 29 of 100 are 0.29
+
+
 def tar_at_far(genuine: npt.ArrayLike, impostor: npt.ArrayLike, far: float) -> float:
     """Return the largest TAR of any threshold whose FAR is at most ``far``.
 
@@ -47,11 +58,7 @@ def tar_at_far(genuine: npt.ArrayLike, impostor: npt.ArrayLike, far: float) -> f
         far: in [0, 1].
     """
     genuine, impostor = _sorted_scores(genuine, impostor)
-    if not 0.0 <= far <= 1.0:
-        raise ConfigError(f"far: {far}: must be in [0, 1]")
-    allowed = math.ceil(far * len(impostor))
-    if allowed / len(impostor) > far:  # asked of the quotient: 0.29·100 is 28.999…, yet 29 of 100 are a FAR of 0.29
-        allowed -= 1
+    allowed = false_accepts_allowed(far, len(impostor))
     if allowed == len(impostor):
         return 1.0
     highest_refused = impostor[len(impostor) - 1 - allowed]

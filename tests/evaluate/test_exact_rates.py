@@ -10,7 +10,8 @@ from support import run_ranks
 
 from arcdist.errors import ConfigError, DataError
 from arcdist.evaluate import exact_rates, metrics, scores
-from arcdist.evaluate.exact_rates import Rates, all_to_all, false_accepts_allowed, rates, tar_at_nearest_far
+from arcdist.evaluate.exact_rates import Rates, all_to_all, rates, tar_at_nearest_far
+from arcdist.evaluate.metrics import false_accepts_allowed
 
 # Few distinct values, so that ties are the rule.
 SCORES = st.lists(st.integers(-4, 4).map(float), min_size=1, max_size=30)
