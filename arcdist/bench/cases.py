@@ -115,8 +115,9 @@ class Method:
         return {product: times * self.sample_rate for product, times in often.items()}
 
     def _exponentials_mib(self, case: Case) -> float:
-        kept_dtype = self.tuning.kept_dtype if self.tuning else None
-        return self.sample_rate * case.logits_mib * (kept_dtype or torch.float32).itemsize / 4
+        tuning = self.tuning or Tuning()
+        multiplied = torch.bfloat16 if tuning.products == "bf16" else torch.float32
+        return self.sample_rate * case.logits_mib * (tuning.kept_dtype or multiplied).itemsize / 4
 
     def _kept_mib(self, case: Case) -> float:
         return min(self.tuning.kept_mib * case.ranks, self._exponentials_mib(case)) if self.tuning else 0.0
@@ -192,7 +193,7 @@ def _methods() -> Iterator[Method]:
     yield _ours("ours_separate", _SHIPPED, fused=False)
     yield _ours("ours_recomputed", _SHIPPED, Tuning(kept_mib=0))
     yield _ours("ours_kept_bf16", _SHIPPED, Tuning(kept_mib=_KEEP_ALL, kept_dtype=torch.bfloat16))
-    yield _ours("ours_bf16", _SHIPPED, Tuning(products="bf16", kept_dtype=torch.bfloat16), bf16=True, error_limit=0.1)
+    yield _ours("ours_bf16", _SHIPPED, Tuning(products="bf16"), bf16=True, error_limit=0.1)
     yield _ours("ours_bf16_centers", _SHIPPED, dtype=torch.bfloat16, state_copies=1.0, error_limit=math.inf)
     yield _ours("ours_sampled", _SHIPPED, **sampled)
     if hasattr(F, "linear_cross_entropy"):  # from torch 2.13 on

@@ -40,7 +40,9 @@ class PartialFCConfig:
     kept_mib: float = field(
         default=128.0, metadata={"help": "memory for exponentials kept from the forward to the backward pass"}
     )
-    kept_dtype: str = field(default="fp32", metadata={"help": "fp32 | bf16, of these"})
+    kept_dtype: str = field(
+        default="auto", metadata={"help": "auto (what the head multiplies in) | fp32 | bf16, of these"}
+    )
 
     def validate(self) -> None:
         """Raise ConfigError where a value cannot be right."""
@@ -55,7 +57,7 @@ class PartialFCConfig:
             "implementation": IMPLEMENTATIONS,
             "products": ("auto", *PRODUCTS),
             "dtype": tuple(_DTYPES),
-            "kept_dtype": tuple(_DTYPES),
+            "kept_dtype": ("auto", *_DTYPES),
         }
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
@@ -68,7 +70,7 @@ class PartialFCConfig:
             self.implementation,
             products=products if self.products == "auto" else self.products,
             kept_mib=self.kept_mib,
-            kept_dtype=_DTYPES[self.kept_dtype],
+            kept_dtype=_DTYPES.get(self.kept_dtype),
         )
 
     def fuses(self, precision: str, head: PartialFC) -> bool:

@@ -39,7 +39,7 @@ class BlockwiseScoring(Scoring):
         largest = self.embedding.new_full(self.target.shape, torch.finfo(self.embedding.dtype).min)
         total = torch.zeros_like(largest)
         self._mean = torch.zeros_like(self.embedding)
-        kept_dtype = self.tuning.kept_dtype or self.embedding.dtype
+        kept_dtype = self.tuning.kept_dtype or self.narrow
         room = self.tuning.kept_mib * 2**20 if needs_centers else 0.0
         for block in self.blocks():
             room -= len(self.target) * (block.stop - block.start) * kept_dtype.itemsize
@@ -47,18 +47,20 @@ class BlockwiseScoring(Scoring):
             if self.formula.normalized:
                 self.inverse_norm[block] = inverse_norms(centers)
             operand = centers.to(self.narrow)
-            cosine = self._cosines(operand, lasting=room >= 0)
+            cosine = self._cosines(operand, lasting=room >= 0 and kept_dtype == self.embedding.dtype)
             logits, slope, which = self._logits(cosine, block)
             before, largest = largest, torch.maximum(largest, logits.amax(1))
             shares = logits.sub_(largest[:, None]).exp_()
             decay = (before - largest).exp_()
             total.mul_(decay).add_(shares.sum(1))
             weights = self._row_weights(shares, slope, which, block)
+            factor = weights.to(self.narrow)
             if needs_embedding:
                 self._mean.mul_(decay[:, None])
-                _add_product(self._mean, weights.to(self.narrow), operand)
+                _add_product(self._mean, factor, operand)
             if room >= 0:
-                self._kept[block.start, block.stop] = (weights.to(kept_dtype), largest)
+                kept = factor if kept_dtype == self.narrow else weights.to(kept_dtype)
+                self._kept[block.start, block.stop] = (kept, largest)
         self.lse = torch.where(total > 0, largest + total.log(), -torch.inf)
         self._mean /= torch.where(total > 0, total, 1)[:, None]
 

@@ -51,8 +51,8 @@ class Tuning:
         products: what the matrix products multiply: fp32, tf32 (CUDA) or bf16; sums are float32 in all of them.
         kept_mib: memory for exponentials that the blockwise forward pass keeps for the centers' gradient, which then
             needs one product less; classes beyond it are scored again.
-        kept_dtype: dtype of what is kept, None for the embeddings'; bfloat16 halves the memory of float32, at a
-            relative error of 3e-4 in the centers' gradient.
+        kept_dtype: dtype of what is kept, None for what the products multiply; bfloat16 halves the memory of float32,
+            at a relative error of 3e-4 in the centers' gradient where the products are wider.
     """
 
     implementation: str = "auto"
