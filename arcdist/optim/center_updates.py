@@ -59,6 +59,10 @@ class CenterUpdate:
         undrawn: ``frozen`` or ``dense``, as above; the same where every step draws all rows.
 
     Memory: ``dense`` keeps four bytes a row, and 32 for every step since the last ``finish``.
+
+    Attributes:
+        step: the number of the step that comes, for the rounding of bfloat16.
+        void: a float32 scalar on the device, 1 where the step shall change nothing, ``finish`` included.
     """
 
     def __init__(
@@ -75,6 +79,7 @@ class CenterUpdate:
             raise ValueError("CenterUpdate knows no dampening, amsgrad or maximize")
         state = optimizer.state[centers]
         self.step, self._first_row, self._seed = 0, first_row, seed
+        self.void = torch.zeros((), device=centers.device)
         names = ("momentum_buffer", "exp_avg", "exp_avg_sq")
         self._tensors = [centers.detach(), *(state[name] for name in names if name in state)]
         self._steps: Tensor | None = state.get("step")
@@ -113,9 +118,9 @@ class CenterUpdate:
     def end(self) -> None:
         """Count the step, at the learning rate that the optimizer has now."""
         if self._steps is not None:
-            self._steps.add_(1)
+            self._steps.add_(1 - self.void)
         if self._missed is not None and not self._draws_all:
-            self._missed.append(self._zero_gradient_step())
+            self._missed.append(self._zero_gradient_step(), self.void)
 
     def finish(self) -> None:
         """Bring all rows up to date: a pass over them all where they are ``dense``, else nothing."""
@@ -149,6 +154,7 @@ class CenterUpdate:
             **{key: self._group[key] for key in ("lr", "momentum", "weight_decay", "nesterov", "dampening")},
             maximize=False,
             is_first_step=False,
+            found_inf=self.void,
         )
 
     def _adamw(self, centers: Tensor, gradient: Tensor, moments: list[Tensor], steps: Tensor) -> None:
@@ -160,6 +166,7 @@ class CenterUpdate:
             beta2=beta2,
             amsgrad=False,
             maximize=False,
+            found_inf=self.void,
         )
 
     def _zero_gradient_step(self) -> list[list[float]]:
@@ -199,9 +206,10 @@ class _MissedSteps:
         self.first.zero_()
         self._products = self._identity  # [count + 1, 2, 2]: of the steps from the k-th on
 
-    def append(self, step: list[list[float]]) -> None:
-        """Count a step, given by its matrix."""
+    def append(self, step: list[list[float]], void: Tensor) -> None:
+        """Count a step, given by its matrix; one that changes nothing where ``void`` is 1."""
         matrix = torch.tensor(step, dtype=torch.float64, device=self.first.device)
+        matrix = torch.where(void > 0, self._identity[0], matrix)
         self._products = torch.cat([matrix @ self._products, self._identity])
         self.count += 1
 

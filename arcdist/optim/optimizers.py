@@ -66,13 +66,16 @@ class OptimConfig:
         return CenterUpdate(optimizer, centers, undrawn, first_row, seed)
 
     def build(self, backbone: nn.Module, centers: nn.Parameter) -> torch.optim.Optimizer:
-        """Return the optimizer; its state is there before the first step, so every checkpoint has the same keys."""
+        """Return the optimizer; its state is there before the first step, so every checkpoint has the same keys.
+
+        It is a fused one: those take a tensor ``found_inf`` that makes a step void without the host's waiting for it.
+        """
         self.validate()
         groups = parameter_groups(backbone, centers, self)
         if self.name == "sgd":
-            optimizer = torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov)
+            optimizer = torch.optim.SGD(groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov, fused=True)
         else:
-            optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=(self.beta1, self.beta2))
+            optimizer = torch.optim.AdamW(groups, lr=self.lr, betas=(self.beta1, self.beta2), fused=True)
         for group in optimizer.param_groups:
             for parameter in group["params"]:
                 optimizer.state[parameter] = self._initial_state(parameter)
@@ -81,7 +84,7 @@ class OptimConfig:
     def _initial_state(self, parameter: nn.Parameter) -> dict[str, Any]:
         if self.name == "adamw":
             return {
-                "step": torch.zeros(()),
+                "step": torch.zeros((), device=parameter.device),
                 "exp_avg": torch.zeros_like(parameter),
                 "exp_avg_sq": torch.zeros_like(parameter),
             }

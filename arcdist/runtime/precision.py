@@ -54,13 +54,21 @@ def autocast(precision: str, device: torch.device) -> contextlib.AbstractContext
     return torch.autocast(device.type, dtype=_DTYPES[precision])
 
 
-def gradient_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler:
-    """Return the scaler of the loss, on only in fp16.
+class _OneVerdict(torch.amp.GradScaler):
+    """A scaler whose verdict "an infinite gradient: skip this step" is one for all ranks: each holds its own centers.
 
-    Its verdict "an infinite gradient: skip this step" is one for all ranks, since each holds its own centers.
+    torch's ShardedGradScaler sums the verdicts; a fused optimizer skips where it reads 1, not 2.
     """
-    if collectives.world_size() == 1:
-        return torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-    from torch.distributed.fsdp.sharded_grad_scaler import ShardedGradScaler
 
-    return ShardedGradScaler(device.type, enabled=precision == "fp16", process_group=torch.distributed.group.WORLD)
+    def unscale_(self, optimizer: torch.optim.Optimizer) -> None:
+        """Divide the gradients by the scale, and note whether any rank's is infinite."""
+        if not self.is_enabled():
+            return
+        super().unscale_(optimizer)
+        for found in self._per_optimizer_states[id(optimizer)]["found_inf_per_device"].values():
+            found.copy_(collectives.all_reduce_max(found))
+
+
+def gradient_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler:
+    """Return the scaler of the loss, on only in fp16. Call its ``unscale_`` before its ``step``."""
+    return _OneVerdict(device.type, enabled=precision == "fp16")

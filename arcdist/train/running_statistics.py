@@ -25,6 +25,7 @@ class RunningStatistics:
         self.momenta = [0.1 if layer.momentum is None else layer.momentum for layer in self.layers]
         self.steps = [layer.num_batches_tracked for layer in self.layers if layer.num_batches_tracked is not None]
         self._before: list[Tensor] = []
+        self._momentum: Tensor | None = None
 
     def begin_round(self, index: int) -> None:
         """Prepare the ``index``-th micro-batch of this rank in a step: the layers now hold the mean of the rounds."""
@@ -36,21 +37,37 @@ class RunningStatistics:
         for layer in self.layers:
             layer.momentum = 1 / (index + 1)
 
-    def end_step(self) -> None:
-        """Move the running statistics once by the mean of all ranks' rounds.
+    def end_step(self, flags: Tensor) -> Tensor:
+        """Move the running statistics once by the mean of all ranks' rounds; return the sum over ranks of ``flags``.
 
-        Communication: one all-reduce of two numbers a channel.
+        Args:
+            flags: ``[n]``, numbers that travel with the statistics. Where the sum of the first one is not 0, the step
+                is void and the statistics stay.
+
+        Communication: one all-reduce of ``n`` numbers and two a channel.
         """
         for layer, momentum in zip(self.layers, self.momenta):
             layer.momentum = momentum
         buffers = self._buffers()
         if not buffers:
-            return
-        mean = collectives.all_reduce_sum(torch.cat([buffer.flatten() for buffer in buffers]))
-        parts = mean.div_(collectives.world_size()).split([buffer.numel() for buffer in buffers])
-        weights = [momentum for momentum in self.momenta for _ in range(2)]
-        for buffer, before, part, weight in zip(buffers, self._before, parts, weights):
-            buffer.copy_(torch.lerp(before, part.view_as(buffer), weight))
+            return collectives.all_reduce_sum(flags)
+        mine = torch.cat([flags.to(buffers[0]), *(buffer.flatten() for buffer in buffers)])
+        summed, total = collectives.all_reduce_sum(mine).split([len(flags), len(mine) - len(flags)])
+        before = torch.cat([buffer.flatten() for buffer in self._before])
+        moved = torch.lerp(before, total / collectives.world_size(), self._weights(buffers))
+        moved = torch.where(summed[0] > 0, before, moved)
+        parts = moved.split([buffer.numel() for buffer in buffers])
+        torch._foreach_copy_(buffers, [part.view_as(buffer) for part, buffer in zip(parts, buffers)])
+        return summed.to(flags.dtype)
+
+    def _weights(self, buffers: list[Tensor]) -> Tensor:
+        """Return the momentum of every number in the buffers, one after another."""
+        if self._momentum is None:
+            momenta = [momentum for momentum in self.momenta for _ in range(2)]
+            counts = [buffer.numel() for buffer in buffers]
+            flat = torch.tensor(momenta, dtype=torch.float64).repeat_interleave(torch.tensor(counts))
+            self._momentum = flat.to(buffers[0])
+        return self._momentum
 
     def _buffers(self) -> list[Tensor]:
         both = [(layer.running_mean, layer.running_var) for layer in self.layers]

@@ -27,6 +27,7 @@ from arcdist.runtime import seeds
 from arcdist.runtime.precision import PRECISIONS, autocast, choose_precision, gradient_scaler
 from arcdist.runtime.world import World
 from arcdist.train.running_statistics import RunningStatistics
+from arcdist.train.verdicts import Verdicts
 
 
 @dataclass
@@ -78,7 +79,11 @@ class StepConfig:
 
 
 class Step:
-    """The optimizer step: ``loss = step(batch)``; ``step.count`` steps are done."""
+    """The optimizer step: ``loss = step(batch)``; ``step.count`` steps are done.
+
+    A step whose loss or gradients are not finite, on any rank, changes nothing on any rank but ``count``; the host
+    learns of it by ``verdicts``. (float16 overflows as its scale is sought: there the scaler alone judges gradients.)
+    """
 
     def __init__(
         self,
@@ -109,6 +114,7 @@ class Step:
             head.fuse(center_update)
         self.scaler = gradient_scaler(self.precision, world.device)
         self.statistics = RunningStatistics(backbone)
+        self.verdicts = Verdicts(world.device)
         self.parallel = self._data_parallel() if world.size > 1 else backbone
 
     def _data_parallel(self) -> DistributedDataParallel:
@@ -144,11 +150,12 @@ class Step:
         """The learning rate of the next step."""
         return self.lr * self.schedule(self.count)
 
-    def __call__(self, batch: Batch) -> Tensor:
+    def __call__(self, batch: Batch, asked_to_stop: bool = False) -> Tensor:
         """Do one step and return its loss, a scalar on the device: reading it makes the host wait.
 
         Args:
             batch: this rank's rows of the global batch, on the device.
+            asked_to_stop: what this rank tells the others, in the step's verdict.
         """
         set_learning_rate(self.optimizer, self.learning_rate)
         rounds = len(batch.labels) // self.micro_batch
@@ -157,10 +164,15 @@ class Step:
         for index in range(rounds):
             rows = slice(index * self.micro_batch, (index + 1) * self.micro_batch)
             loss += self._round(index, rounds, batch.images[rows], batch.labels[rows])
-        self.statistics.end_step()
-        self.head.end_step()
-        self._update()
+        norm = self._gradient_norm()
+        broken = ~torch.isfinite(loss if self.scaler.is_enabled() else loss + 0 * norm)
+        asked = torch.full((), float(asked_to_stop), device=loss.device)
+        flags = self.statistics.end_step(torch.stack([broken.float(), asked]))
+        void = flags[0].clamp(max=1)
+        self._move_head_state(void)
+        self._update(norm, void)
         self.count += 1
+        self.verdicts.add(self.count, loss, flags)
         return loss
 
     def settle(self) -> None:
@@ -180,13 +192,30 @@ class Step:
             self.scaler.scale(loss).backward()
         return loss.detach()
 
-    def _update(self) -> None:
+    def _gradient_norm(self) -> Tensor:
+        """Return the norm of the backbone's gradient, not scaled; not finite where the centers' is not either."""
+        self.scaler.unscale_(self.optimizer)
+        gradients = [p.grad for p in self.backbone.parameters() if p.grad is not None]
+        norm = nn.utils.get_total_norm(gradients)
+        if self.head.centers.grad is not None:  # else it is made block by block, of numbers that the loss was made of
+            norm = norm + 0 * self.head.centers.grad.norm()
+        return norm
+
+    def _move_head_state(self, void: Tensor) -> None:
+        """Let the margin's and the auxiliary losses' state move on, unless the step is void."""
+        state = [*self.head.replicated_tensors().values(), *self.head.sharded_tensors().values()]
+        before = [tensor.clone() for tensor in state]
+        self.head.end_step()
+        for tensor, old in zip(state, before):
+            tensor.copy_(torch.where(void > 0, old, tensor))
+
+    def _update(self, norm: Tensor, void: Tensor) -> None:
         if self.config.clip_norm:
-            self.scaler.unscale_(self.optimizer)
-            nn.utils.clip_grad_norm_(self.backbone.parameters(), self.config.clip_norm)
+            nn.utils.clip_grads_with_norm_(self.backbone.parameters(), self.config.clip_norm, norm)
+        self.optimizer.found_inf = void  # ty: ignore[missing-attribute]
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.center_update is not None:
-            self.center_update.step = self.count
+            self.center_update.step, self.center_update.void = self.count, void
             self.head.update_centers()
         self.optimizer.zero_grad(set_to_none=True)

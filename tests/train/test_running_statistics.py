@@ -23,7 +23,7 @@ def _steps(batches: Tensor, rounds: int) -> list[Tensor]:
         for index, rows in enumerate(share.chunk(rounds)):
             statistics.begin_round(index)
             net(rows)
-        statistics.end_step()
+        statistics.end_step(torch.zeros(1, dtype=torch.float64))
     return [buffer.clone() for buffer in net.buffers()]
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from arcdist.data.torch_loader import Batch
 from arcdist.errors import ConfigError
 from arcdist.heads import PartialFC
-from arcdist.margins import Combined
+from arcdist.margins import AdaFace, Combined
 from arcdist.optim import OptimConfig, ScheduleConfig
 from arcdist.runtime import collectives
 from arcdist.runtime.world import World
@@ -143,6 +143,38 @@ def _overflow() -> bool:
     before = [parameter.detach().clone() for parameter in [*net.parameters(), head.centers]]
     step(Batch(torch.randn(ROWS // 2, 3, 16, 16), torch.randint(CLASSES, (ROWS // 2,))))
     return all(torch.equal(a, b) for a, b in zip(before, [*net.parameters(), head.centers]))
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_loss_that_is_no_number_on_one_rank_changes_nothing_on_any(fused: bool) -> None:
+    assert run_ranks(_poisoned, 2, fused) == [(True, True, True)] * 2
+
+
+def _poisoned(fused: bool) -> tuple[bool, bool, bool]:
+    """Return whether a step with NaN in rank 1's images was void, and whether the next one was not."""
+    torch.manual_seed(0)
+    net, head = _Net(True), PartialFC(DIM, CLASSES, AdaFace(16.0))
+    world = World(collectives.rank(), 2, 0, torch.device("cpu"))
+    optim = OptimConfig("adamw", lr=0.01)
+    built = optim.build(net, head.centers)
+    update = optim.center_update(built, head.centers, head.classes.start, 7) if fused else None
+    schedule = ScheduleConfig("constant").build(9, 1)
+    step = Step(net, head, built, schedule, 0.01, 0, StepConfig(ROWS, precision="fp32"), world, center_update=update)
+    images, labels = torch.randn(ROWS // 2, 3, 16, 16), torch.randint(CLASSES, (ROWS // 2,))
+
+    def state() -> list[Tensor]:
+        moments = [value for one in built.state.values() for value in one.values()]
+        kept = [*net.state_dict().values(), *head.state_dict().values(), *moments]
+        return [tensor.clone() for tensor in kept if tensor.is_floating_point()]
+
+    before = state()
+    step(Batch(torch.full_like(images, torch.nan) if world.rank == 1 else images, labels))
+    after = state()
+    step(Batch(images, labels))
+    first, second = step.verdicts.read()
+    same = all(torch.equal(a, b) for a, b in zip(before, after))
+    moved = not any(torch.equal(a, b) for a, b in zip(after[:3], state()[:3]))
+    return same, first.skipped and not second.skipped, moved
 
 
 @pytest.mark.parametrize(
