@@ -35,7 +35,7 @@ setup: .venv/ready
 
 demo: setup
 	@rm -rf runs/demo
-	OMP_NUM_THREADS=1 $(BIN)/torchrun --standalone --nproc_per_node=$(RANKS) launch/train.py recipe=demo
+	OMP_NUM_THREADS=1 TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 $(BIN)/torchrun --standalone --nproc_per_node=$(RANKS) launch/train.py recipe=demo
 
 lint: setup
 	$(BIN)/ruff check .

@@ -87,6 +87,7 @@ def close_world() -> None:
     After an error nobody waits for anybody: the process ends, and its peers notice.
     """
     if dist.is_initialized():
+        dist.barrier()  # rank 0 may hold the store, and leaves last
         dist.destroy_process_group()
 
 
@@ -106,6 +107,12 @@ def _device(kind: str, local_rank: int) -> torch.device:
 def _join(device: torch.device, rank: int, size: int, timeout_s: int) -> None:
     if dist.is_initialized():
         return
+    shares_store = os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+    if shares_store and int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")):
+        raise WorldError(
+            "torchrun has restarted the ranks, but they would read the dead ranks' addresses in its store, and wait in "
+            "vain; set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 in torchrun's environment and start again: the run goes on"
+        )
     if "MASTER_ADDR" not in os.environ:
         raise WorldError("WORLD_SIZE is set, but MASTER_ADDR is not; start the ranks with torchrun")
     address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"

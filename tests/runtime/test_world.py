@@ -38,6 +38,14 @@ def test_a_missing_peer_is_said_after_the_timeout(monkeypatch: pytest.MonkeyPatc
         open_world(RuntimeConfig(device="cpu", timeout_s=2))
 
 
+def test_a_rank_that_was_restarted_into_the_dead_ranks_store_says_so_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    told = {"TORCHELASTIC_RESTART_COUNT": "1", "TORCHELASTIC_USE_AGENT_STORE": "True"}
+    for key, value in {**told, "RANK": "0", "WORLD_SIZE": "2"}.items():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(WorldError, match="set TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1"):
+        open_world(RuntimeConfig(device="cpu"))
+
+
 @pytest.mark.parametrize(("key", "value"), [("device", "tpu"), ("threads", -1), ("timeout_s", 0)])
 def test_a_value_that_cannot_be_right_is_refused_by_name(key: str, value: object) -> None:
     with pytest.raises(ConfigError, match=f"runtime.{key}"):
