@@ -19,6 +19,7 @@ from arcdist.errors import ConfigError
 from arcdist.evaluate.sets import Scored, read_sets, score_sets
 from arcdist.runtime import collectives, seeds
 from arcdist.runtime.precision import choose_precision
+from arcdist.runtime.stopping import FINISHED, STOPPED, StopRequest, leave_marker, remove_markers
 from arcdist.runtime.world import World
 from arcdist.train import summary
 from arcdist.train.config import TrainConfig, differences
@@ -39,12 +40,14 @@ class Trainer:
     Args:
         config: of the run, checked.
         world: this process's place.
+        stop: whether this process was asked to stop; by default it never is.
 
     Errors: ArcdistError for what the configuration or the data cannot be, on every rank.
     """
 
-    def __init__(self, config: TrainConfig, world: World) -> None:
+    def __init__(self, config: TrainConfig, world: World, stop: StopRequest | None = None) -> None:
         self.config, self.world = config, world
+        self.stop = StopRequest() if stop is None else stop
         self.folder = Path(config.as_dict()["folder"])
         collectives.from_rank_0(self._prepare)
         self.dataset = config.data.open()
@@ -76,6 +79,7 @@ class Trainer:
             (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
             (self.folder / ".writable").touch()
             (self.folder / ".writable").unlink()
+            remove_markers(self.folder)
         except OSError as error:
             raise ConfigError(f"folder: {self.folder}: cannot be written: {error.strerror}") from error
         self.config.data.render()
@@ -121,6 +125,8 @@ class Trainer:
             if self.config.evaluate.at_start and self.step.count == 0:
                 self._evaluate()
             self._loop()
+            if self.step.count < self.total_steps:
+                return self._leave_stopped()
             return self._finish()
         finally:
             self.metrics.close()
@@ -130,13 +136,16 @@ class Trainer:
         for batch in self._batches():
             learning_rate = self.step.learning_rate
             self.step.head.margin.strength = self.config.margin.strength(self.step.count, self.total_steps)
-            loss = self.step(batch)
+            loss = self.step(batch, bool(self.stop))
+            stopping = any(verdict.stop for verdict in self.step.verdicts.read())
             self.metrics.record(self.step.count, loss, learning_rate)
             last = self.step.count == self.total_steps
-            if self._due(self.config.evaluate.every) and not last:
+            if self._due(self.config.evaluate.every) and not last and not stopping:
                 self._evaluate()
-            if self._due(self.config.checkpoint.every) or last:
+            if self._due(self.config.checkpoint.every) or last or stopping:
                 self._save()
+            if stopping:
+                return
 
     def _due(self, every: int) -> bool:
         return every > 0 and self.step.count % every == 0
@@ -260,6 +269,14 @@ class Trainer:
                 _log.info("step %d/%d  %s: %s", self.step.count, self.total_steps, name, told)
         self.metrics.resume()
 
+    def _leave_stopped(self) -> dict[str, Any]:
+        """Say that the run was asked to stop and goes on with the same command."""
+        if self.world.is_first:
+            about = {"step": self.step.count, "total_steps": self.total_steps, "signal": self.stop.signal}
+            leave_marker(self.folder, STOPPED, about)
+            _log.info("stopped after step %d of %d; the same command goes on", self.step.count, self.total_steps)
+        return {}
+
     def _finish(self) -> dict[str, Any]:
         self._evaluate()
         if not self.world.is_first:
@@ -267,6 +284,7 @@ class Trainer:
         about = self._summary() | summary.machine() | summary.reached(self.scores, self.metrics.history())
         summary.leave(self.folder, about, self.scores, self.metrics, self.config.json)
         self._keep_weights()
+        leave_marker(self.folder, FINISHED, {"step": self.step.count, "total_steps": self.total_steps})
         return about
 
     def _summary(self) -> dict[str, Any]:
@@ -298,5 +316,6 @@ class Trainer:
 
 
 def train(config: TrainConfig, world: World) -> dict[str, Any]:
-    """Do a whole run and return its summary (empty but on rank 0)."""
-    return Trainer(config, world).run()
+    """Do a whole run and return its summary; empty but on rank 0, and where the run was asked to stop."""
+    with StopRequest() as stop:
+        return Trainer(config, world, stop).run()

@@ -1,6 +1,9 @@
 """Whole runs on rendered and on real faces."""
 
 import json
+import os
+import signal
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +15,12 @@ from safetensors.torch import load_file
 from support import run_ranks
 
 from arcdist.checkpoint.manager import CheckpointError
+from arcdist.data.torch_loader import Batch
 from arcdist.errors import ConfigError
 from arcdist.margins.adaptive import AdaFaceConfig
 from arcdist.margins.mined import CurricularFaceConfig
 from arcdist.runtime import collectives
+from arcdist.runtime.stopping import StopRequest
 from arcdist.runtime.world import World
 from arcdist.train.config import TrainConfig
 from arcdist.train.metrics import DivergedError
@@ -120,6 +125,38 @@ def _stop_after_four_steps(config: TrainConfig) -> None:
         if trainer.step.count == 4:
             trainer._save()
             return
+
+
+def _asked_on_rank_1(config: TrainConfig) -> int:
+    """Do a run in which rank 1 alone gets SIGTERM before its third step; return the steps that this rank did."""
+    world = World(collectives.rank(), collectives.world_size(), 0, torch.device("cpu"))
+    with StopRequest() as stop:
+        trainer = Trainer(config, world, stop)
+        batches = trainer._batches
+
+        def interrupted() -> Iterator[Batch]:
+            for number, batch in enumerate(batches()):
+                if number == 2 and world.rank == world.size - 1:
+                    os.kill(os.getpid(), signal.SIGTERM)
+                yield batch
+
+        trainer._batches = interrupted
+        trainer.run()
+    return trainer.step.count
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_a_signal_to_one_rank_stops_all_after_the_same_step_and_the_same_command_goes_on(
+    tmp_path, faces, world_size
+) -> None:
+    rec = faces / "train.rec"
+    run_ranks(_run, world_size, _config(tmp_path / "whole", rec))
+    assert run_ranks(_asked_on_rank_1, world_size, _config(tmp_path / "cut", rec)) == [3] * world_size
+    assert json.loads((tmp_path / "cut/STOPPED.json").read_text())["step"] == 3
+    run_ranks(_run, world_size, _config(tmp_path / "cut", rec))
+    assert not (tmp_path / "cut/STOPPED.json").exists()
+    assert json.loads((tmp_path / "cut/FINISHED.json").read_text())["step"] == 6
+    assert torch.equal(_weights(tmp_path / "cut"), _weights(tmp_path / "whole"))
 
 
 def test_a_checkpoint_of_two_ranks_goes_on_with_one_and_three(tmp_path: Path, faces: Path) -> None:

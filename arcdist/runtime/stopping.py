@@ -1,0 +1,63 @@
+"""Being asked to stop: a signal sets a flag, and the run stops where all ranks agree to.
+
+A scheduler asks by SIGTERM (Kubernetes, Slurm, torchrun's own end) or SIGUSR1 (``sbatch --signal``), a person by
+Ctrl-C. What a run leaves then says how it ended, since torchrun answers 1 even where every rank ended well.
+"""
+
+import json
+import signal
+import threading
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+STOPPED, FINISHED = "STOPPED.json", "FINISHED.json"
+SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+
+
+class StopRequest:
+    """Whether this process was asked to stop: as a context it listens to signals, and until then to nothing.
+
+    A second Ctrl-C raises KeyboardInterrupt.
+
+    Attributes:
+        signal: the first signal's name; empty where there was none.
+    """
+
+    def __init__(self) -> None:
+        self.signal = ""
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "StopRequest":
+        """Listen, in the main thread; elsewhere Python takes no signals."""
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Give the signals back."""
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        # Nothing but a flag: the signal may have come in the middle of a collective or of a write.
+        if self.signal and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.signal = self.signal or signal.Signals(number).name
+
+    def __bool__(self) -> bool:
+        """Return whether this process was asked to stop; others may not have been yet."""
+        return bool(self.signal)
+
+
+def leave_marker(folder: Path, name: str, about: dict[str, Any]) -> None:
+    """Write STOPPED.json or FINISHED.json, whole or not at all."""
+    aside = folder / f".{name}.partial"
+    aside.write_text(json.dumps(about, indent=1) + "\n")
+    aside.replace(folder / name)
+
+
+def remove_markers(folder: Path) -> None:
+    """Remove what an earlier process of the run said of its end."""
+    for name in (STOPPED, FINISHED):
+        (folder / name).unlink(missing_ok=True)
