@@ -1,52 +1,50 @@
-"""Where a run's checkpoints are, and which is the newest whole one.
+"""When a run is saved, beside training, and what it goes on from."""
 
-A checkpoint is a folder ``step-000012000`` with torch.distributed.checkpoint's files, ``model.safetensors`` (the
-backbone alone, for others to read) and, last, ``COMPLETE.json``: format, step, file sizes and checksums. It is
-written under another name and renamed when it is whole, so a folder of that name without its marker never counts.
-"""
-
-import contextlib
-import hashlib
-import json
+import datetime
 import logging
 import os
-import re
-import shutil
-import warnings
-from collections.abc import Generator, Iterator
+import secrets
+import threading
+import time
+from collections.abc import Mapping
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import torch.distributed.checkpoint as dcp
-from safetensors import SafetensorError
-from safetensors.torch import save_file
+import torch.distributed as dist
 from torch import Tensor
-from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed import ProcessGroup
+from torch.distributed.device_mesh import DeviceMesh
 
-from arcdist.checkpoint.reader import SafeReader
-from arcdist.errors import ArcdistError, ConfigError
+from arcdist.checkpoint import retention
+from arcdist.checkpoint.commit import Save
+from arcdist.checkpoint.folder import fault_of, marked_checkpoints, place_of, remove_leftovers
+from arcdist.checkpoint.lock import RunLock
+from arcdist.checkpoint.marker import CheckpointError, read_marker
+from arcdist.checkpoint.space import checkpoint_bytes, look_at
+from arcdist.checkpoint.staging import Staging
+from arcdist.errors import ConfigError
 from arcdist.runtime import collectives
 
-FORMAT = 1
-MARKER = "COMPLETE.json"
-WEIGHTS = "model.safetensors"
 _log = logging.getLogger("arcdist")
-
-
-class CheckpointError(ArcdistError):
-    """A checkpoint that cannot be written or read, or that is not of this run."""
-
-    on_every_rank = True
 
 
 @dataclass
 class CheckpointConfig:
-    """When a run is saved."""
+    """When a run is saved, and what stays."""
 
     every: int = field(default=1000, metadata={"help": "steps between two checkpoints; 0 saves at the end only"})
     keep: int = field(default=2, metadata={"help": "newest checkpoints that stay on disk, at least 2"})
+    keep_every: int = field(default=0, metadata={"help": "steps whose multiples' checkpoints stay for good; 0: none"})
+    best: str = field(
+        default="",
+        metadata={"help": "SET.METRIC, as lfw.accuracy: a step that is best by it is saved, and stays; empty: none"},
+    )
+    background: bool = field(
+        default=True, metadata={"help": "write while training goes on; false: training waits until it is written"}
+    )
+    timeout_s: int = field(default=1800, metadata={"help": "longest wait of a writing rank for another, in seconds"})
 
     def validate(self) -> None:
         """Raise ConfigError where a value cannot be right."""
@@ -54,176 +52,203 @@ class CheckpointConfig:
             raise ConfigError(f"checkpoint.every: {self.every}: must be 0 (at the end only) or more")
         if self.keep < 2:
             raise ConfigError(f"checkpoint.keep: {self.keep}: must be at least 2; one alone may be the damaged one")
+        if self.keep_every < 0:
+            raise ConfigError(f"checkpoint.keep_every: {self.keep_every}: must be 0 (none) or more")
+        if self.timeout_s < 1:
+            raise ConfigError(f"checkpoint.timeout_s: {self.timeout_s}: must be at least 1")
 
 
 class CheckpointManager:
-    """The checkpoints of one run."""
+    """The checkpoints of one run. Every rank makes one and calls the same methods in the same order.
+
+    Args:
+        folder: of the checkpoints.
+        config: when and what.
+
+    Memory: this rank's part of a checkpoint, in host memory (pinned where there is a GPU), as long as the run.
+    """
 
     def __init__(self, folder: Path, config: CheckpointConfig) -> None:
         self.folder, self.config = folder, config
+        self._staging = Staging()
+        self._group: ProcessGroup | None = None
+        self._mesh: DeviceMesh | None = None
+        self._pending: Future[str | None] | None = None
+        self._fault: str | None = None
+        self._lost = False
+        self._join()
 
-    def save(self, step: int, tensors: dict[str, Tensor], weights: dict[str, Tensor], about: dict[str, Any]) -> Path:
-        """Write a checkpoint, on every rank, and return its folder; one of the same step is replaced.
+    def _join(self) -> None:
+        """Open a process group for the writers alone: what they send must not mix with training's."""
+        if collectives.is_distributed():
+            timeout = datetime.timedelta(seconds=self.config.timeout_s)
+            self._group = dist.new_group(backend="gloo", timeout=timeout)
+            self._mesh = DeviceMesh.from_group(self._group, "cpu")
+
+    def prepare(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take the folder for this run, look whether checkpoints fit into it, and make the buffers they are staged in.
+
+        Errors: CheckpointError where another run writes into the folder, or nothing can be written there.
+        """
+        collectives.from_rank_0(lambda: self._take_folder(tensors))
+        self._staging.reserve(tensors)
+
+    def _take_folder(self, tensors: Mapping[str, Tensor]) -> None:
+        look_at(self.folder, checkpoint_bytes(tensors), self.config.keep)
+        self._lock = RunLock(self.folder)
+        remove_leftovers(self.folder)
+
+    def save(self, step: int, tensors: Mapping[str, Tensor], about: Mapping[str, Any], wait: bool = False) -> None:
+        """Begin to save, and return when the tensors may change again; one of the same step is replaced.
+
+        Where the last save is not done yet, this one is left out with a warning, so that none overtakes another and
+        a slow disk does not keep training from going on. A save that fails is told in the log, and by ``wait``.
 
         Args:
             step: optimizer steps done.
-            tensors: what the run goes on from, DTensors where they are sharded.
-            weights: the backbone alone, for ``model.safetensors``.
-            about: JSON-able, kept in the marker; its ``config`` is compared on resuming.
-
-        Errors: CheckpointError when it cannot be written; the ones before it stay.
+            tensors: as ``training_tensors`` names them.
+            about: JSON-able, kept in the marker. Its ``config`` is compared on resuming; its ``metrics``, numbers by
+                name, say how good this step is.
+            wait: first for the last save, then for this one.
         """
-        final = self.folder / f"step-{step:09d}"
-        aside = self.folder / f".writing-step-{step:09d}"
-        if collectives.rank() == 0:
-            shutil.rmtree(aside, ignore_errors=True)
-        collectives.barrier()
-        problem = None
-        try:
-            with _quiet():
-                dcp.save(dict(tensors), checkpoint_id=str(aside), no_dist=not collectives.is_distributed())
+        if wait:
+            self.wait()
+        states = collectives.gather_objects((self._is_pending(), self._lost, secrets.token_hex(8)))
+        if any(pending for pending, _, _ in states):
             if collectives.rank() == 0:
-                metadata = {key: str(value) for key, value in about.items() if not isinstance(value, dict)}
-                save_file({name: tensor.contiguous() for name, tensor in weights.items()}, aside / WEIGHTS, metadata)
-                self._commit(aside, final, {"format": FORMAT, "step": step, "keys": sorted(tensors), **about})
-        except (OSError, RuntimeError, SafetensorError, CheckpointException) as error:
-            problem = self._why_not(final, error)
-            shutil.rmtree(aside, ignore_errors=True)
-        problem = next((text for text in collectives.gather_objects(problem) if text), None)
-        if problem:
-            raise CheckpointError(problem)
-        return final
+                _log.warning("step %d is not saved: the checkpoint before it is still being written", step)
+            return
+        if any(lost for _, lost, _ in states):
+            self._join()
+        marker = {"metrics": {}, **about, "step": step, "keys": sorted(tensors)}
+        kept = (self.config.keep, self.config.keep_every, self.config.best)
+        staged = self._staging.copy(tensors, self._mesh)
+        self._begin(Save(place_of(self.folder, step), states[0][2], staged, marker, self._group, *kept))
+        if wait or not self.config.background:
+            self.wait()
 
-    def _why_not(self, final: Path, error: BaseException) -> str:
-        reason = str(error).strip().splitlines()[-1]
-        free_mb = shutil.disk_usage(self.folder).free / 1e6 if self.folder.exists() else 0
-        return f"{final}: cannot be written ({reason}); {free_mb:,.0f} MB are free there"
+    def _begin(self, save: Save) -> None:
+        pending: Future[str | None] = Future()
 
-    def _commit(self, aside: Path, final: Path, marker: dict[str, Any]) -> None:
-        """Make the folder durable, mark it, give it its name, and drop the checkpoints that are too many."""
-        files = sorted(aside.iterdir())
-        marker["files"] = {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files}
-        (aside / MARKER).write_text(json.dumps(marker, indent=1) + "\n")
-        for path in [*files, aside / MARKER, aside]:
-            _flush(path)
-        shutil.rmtree(final, ignore_errors=True)
-        aside.rename(final)
-        _flush(self.folder)
-        # What is newer comes from before this run went back to an older checkpoint: it is not of this history.
-        whole = [path for path, _ in _marked(self.folder)]
-        older = [path for path in whole if path.name <= final.name]
-        for path in [*older[: -self.config.keep], *(path for path in whole if path.name > final.name)]:
-            shutil.rmtree(path, ignore_errors=True)
-
-    def newest(self) -> Path | None:
-        """Return the newest whole checkpoint, the same on every rank, or None."""
-        return collectives.from_rank_0(lambda: newest_checkpoint(self.folder))
-
-
-def newest_checkpoint(folder: Path) -> Path | None:
-    """Return the newest whole checkpoint in a folder, or None; a damaged one is named in the log and passed over.
-
-    Cost: reads every byte of the checkpoint that it answers.
-    """
-    for path, marker in reversed(list(_marked(folder))):
-        fault = _fault(path, marker)
-        if fault is None:
-            return path
-        _log.warning("checkpoint %s is passed over: %s", path, fault)
-    return None
-
-
-def read_marker(folder: Path) -> dict[str, Any]:
-    """Return what a checkpoint says of itself.
-
-    Errors: CheckpointError where there is no marker, or one of a newer format.
-    """
-    try:
-        marker = json.loads((folder / MARKER).read_text())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{folder}: no whole checkpoint: {MARKER} cannot be read ({error})") from error
-    if not isinstance(marker, dict) or not isinstance(marker.get("files"), dict):
-        raise CheckpointError(f"{folder}: no whole checkpoint: {MARKER} does not list its files")
-    if marker.get("format") != FORMAT:
-        raise CheckpointError(f"{folder}: format {marker.get('format')}, but this arcdist reads format {FORMAT}")
-    missing = [key for key in ("step", "keys", "config") if key not in marker]
-    if missing:
-        raise CheckpointError(f"{folder}: {MARKER} lacks {', '.join(missing)}")
-    return marker
-
-
-def load(folder: Path, tensors: dict[str, Tensor], checked: bool = False) -> None:
-    """Fill ``tensors`` in place from a checkpoint that any number of ranks may have written.
-
-    Args:
-        folder: of the checkpoint.
-        tensors: as ``training_tensors`` names them.
-        checked: its files' checksums have just been found right.
-
-    Errors: CheckpointError when its keys or shapes are not those of ``tensors``, or a file is damaged.
-    """
-    marker = read_marker(folder)
-    missing, extra = sorted(set(tensors) - set(marker["keys"])), sorted(set(marker["keys"]) - set(tensors))
-    if missing or extra:
-        raise CheckpointError(
-            f"{folder}: not of this model and optimizer: {len(missing)} tensors are missing (first {missing[:3]}), "
-            f"{len(extra)} are not of it (first {extra[:3]})"
-        )
-    fault = None if checked else collectives.from_rank_0(lambda: _fault(folder, marker))
-    if fault:
-        raise CheckpointError(f"{folder}: {fault}")
-    try:
-        with _quiet():
-            reader = SafeReader(str(folder))
-            dcp.load(dict(tensors), storage_reader=reader, no_dist=not collectives.is_distributed())
-    except (CheckpointException, OSError, ValueError, RuntimeError, UnpicklingError) as error:
-        raise CheckpointError(f"{folder}: cannot be loaded: {str(error).strip().splitlines()[-1]}") from error
-
-
-def _marked(folder: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
-    """Yield the checkpoints that carry a readable marker, oldest first."""
-    for path in sorted(folder.glob("step-*")):
-        if re.fullmatch(r"step-\d+", path.name) and (path / MARKER).is_file():
+        def run() -> None:
+            start = time.monotonic()
             try:
-                marker = read_marker(path)
-            except CheckpointError as error:
-                _log.warning("checkpoint is passed over: %s", error)
-            else:
-                yield path, marker
+                fault = save.write()
+                if fault and collectives.rank() == 0:
+                    _log.warning("NOT SAVED: %s; training goes on, and the checkpoints before it stay", fault)
+                elif collectives.rank() == 0:
+                    _log.info("saved %s in %.1f s", save.final, time.monotonic() - start)
+                pending.set_result(fault)
+            except BaseException as error:
+                pending.set_exception(error)
+
+        self._fault, self._lost, self._pending = None, False, pending
+        # A daemon: a rank that fails ends at once, and what it was writing never counts.
+        threading.Thread(target=run, name="checkpoint", daemon=True).start()
+
+    def _is_pending(self) -> bool:
+        if self._pending is not None and self._pending.done():
+            self.wait()
+        return self._pending is not None
+
+    def wait(self, timeout_s: float | None = None) -> str | None:
+        """Wait until nothing is being written, and return why the last save failed, None where it did not.
+
+        Args:
+            timeout_s: longest wait; what is not written by then is given up when the process ends.
+        """
+        if self._pending is not None:
+            try:
+                self._fault = self._pending.result(timeout_s)
+            except Exception as error:
+                self._lost = self._pending.done()
+                self._fault = f"{self.folder}: not written: {error or 'the disk takes too long'}"
+                _log.warning("%s", self._fault)
+            if self._pending.done():
+                self._pending = None
+        return self._fault
+
+    def is_best(self, metrics: Mapping[str, float]) -> bool:
+        """Return whether a step is better, by ``checkpoint.best``, than every checkpoint; the same on every rank.
+
+        Args:
+            metrics: by name; empty for a step that was not evaluated.
+        """
+        name = self.config.best
+        if name not in metrics:
+            return False
+        self.wait()
+        return collectives.from_rank_0(
+            lambda: retention.beats(name, metrics[name], dict(marked_checkpoints(self.folder)))
+        )
+
+    def best(self) -> Path | None:
+        """Return the checkpoint that is best by ``checkpoint.best``, on this rank alone."""
+        return retention.best(self.config.best, dict(marked_checkpoints(self.folder)))
+
+    def find(self, resume: str) -> Path | None:
+        """Return the checkpoint that a run goes on from, whole and the same on every rank; None: it begins anew.
+
+        Args:
+            resume: ``auto``: the newest whole one. ``never``: none; there must be none. Else the folder of a
+                checkpoint or of a run; but the newest one of this run, where that has itself begun so: the
+                same command, started again, does not go back. A worker that the launcher started again goes on.
+
+        Errors: CheckpointError where that is no checkpoint, or a damaged one.
+        """
+        if resume == "never" and not _restarted():
+            collectives.from_rank_0(self._refuse_what_is_there)
+            return None
+        newest = self.newest(self.folder)
+        if resume in ("auto", "never") or (newest and self._began_with(newest) == resume):
+            return newest
+        given = Path(resume)
+        if (given / "checkpoints").is_dir():
+            newest = self.newest(given / "checkpoints")
+            if newest is None:
+                raise CheckpointError(f"resume: {given}: this run has left no whole checkpoint")
+            return newest
+        marker = collectives.from_rank_0(lambda: read_marker(given))
+        fault = self._fault_of(given, marker["files"])
+        if fault:
+            raise CheckpointError(f"resume: {given}: {fault}")
+        return given
+
+    def _refuse_what_is_there(self) -> None:
+        if any(self.folder.glob("step-*")):
+            raise ConfigError(
+                f"resume: 'never', but {self.folder} holds a run; resume=auto goes on with it, another name= or "
+                "folder= starts a new one"
+            )
+
+    def _began_with(self, checkpoint: Path) -> str | None:
+        return collectives.from_rank_0(lambda: read_marker(checkpoint)["config"].get("resume"))
+
+    def newest(self, folder: Path) -> Path | None:
+        """Return the newest whole checkpoint, the same on every rank, or None; damaged ones are named and passed over.
+
+        Cost: every rank reads its share of the files of the checkpoint that it answers.
+        """
+        for path, files in collectives.from_rank_0(
+            lambda: [(path, marker["files"]) for path, marker in marked_checkpoints(folder)][::-1]
+        ):
+            fault = self._fault_of(path, files)
+            if fault is None:
+                return path
+            if collectives.rank() == 0:
+                _log.warning("checkpoint %s is passed over: %s", path, fault)
+        return None
+
+    def _fault_of(self, checkpoint: Path, files: Mapping[str, Any]) -> str | None:
+        mine = sorted(files)[collectives.rank() :: collectives.world_size()]
+        fault = fault_of(checkpoint, {name: files[name] for name in mine})
+        if self._group is None:
+            return fault
+        faults: list[str | None] = [None] * collectives.world_size()
+        dist.all_gather_object(faults, fault, group=self._group)
+        return next((fault for fault in faults if fault), None)
 
 
-def _fault(folder: Path, marker: dict[str, Any]) -> str | None:
-    """Return what is wrong with a checkpoint's files, None where they are as they were written."""
-    for name, told in marker.get("files", {}).items():
-        path = folder / name
-        if not path.is_file():
-            return f"{name} is missing"
-        if path.stat().st_size != told["bytes"]:
-            return f"{name} has {path.stat().st_size} bytes, not {told['bytes']}"
-        if _sha256(path) != told["sha256"]:
-            return f"{name} was changed: its checksum is another"
-    return None
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-@contextlib.contextmanager
-def _quiet() -> Generator[None]:
-    """Hide torch.distributed.checkpoint's notes to its own developers."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
+def _restarted() -> bool:
+    """Return whether the launcher has started this worker again, after a failure of the run."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")) > 0

@@ -1,15 +1,23 @@
-"""torch.distributed.checkpoint's files, read without running what they name.
+"""torch.distributed.checkpoint's files, read into a run's tensors without running what they name.
 
 Its ``.metadata`` is a pickle, which torch loads as it is. Ours may name what such a file holds and nothing else.
 """
 
 import pickle
+import warnings
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed.checkpoint as dcp
+from torch import Tensor
 from torch.distributed.checkpoint import FileSystemReader, metadata
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
+
+from arcdist.checkpoint.folder import fault_of
+from arcdist.checkpoint.marker import CheckpointError, read_marker
+from arcdist.runtime import collectives
 
 _NAMED = {
     ("torch", "Size"),
@@ -19,6 +27,34 @@ _NAMED = {
     ("collections", "OrderedDict"),
 }
 _PATHS = {"Path", "PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath"}
+
+
+def load(folder: Path, tensors: dict[str, Tensor], checked: bool = False) -> None:
+    """Fill ``tensors`` in place from a checkpoint that any number of ranks may have written.
+
+    Args:
+        folder: of the checkpoint.
+        tensors: as ``training_tensors`` names them.
+        checked: its files' checksums have just been found right.
+
+    Errors: CheckpointError when its keys or shapes are not those of ``tensors``, or a file is damaged.
+    """
+    marker = read_marker(folder)
+    missing, extra = sorted(set(tensors) - set(marker["keys"])), sorted(set(marker["keys"]) - set(tensors))
+    if missing or extra:
+        raise CheckpointError(
+            f"{folder}: not of this model and optimizer: {len(missing)} tensors are missing (first {missing[:3]}), "
+            f"{len(extra)} are not of it (first {extra[:3]})"
+        )
+    fault = None if checked else collectives.from_rank_0(lambda: fault_of(folder, marker["files"]))
+    if fault:
+        raise CheckpointError(f"{folder}: {fault}")
+    try:
+        with warnings.catch_warnings():  # notes to its own developers
+            warnings.simplefilter("ignore")
+            dcp.load(dict(tensors), storage_reader=SafeReader(str(folder)), no_dist=not collectives.is_distributed())
+    except (CheckpointException, OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{folder}: cannot be loaded: {str(error).strip().splitlines()[-1]}") from error
 
 
 class SafeReader(FileSystemReader):

@@ -13,6 +13,8 @@ from torch.distributed.tensor import DTensor, Shard
 
 from arcdist.runtime import collectives
 
+BACKBONE = "backbone."  # begins the names of its tensors
+
 
 def training_tensors(
     backbone: nn.Module,
@@ -38,8 +40,8 @@ def training_tensors(
         replicated: what else it has, the same on every rank.
     """
     mesh = _mesh(centers.device) if collectives.is_distributed() else None
-    tensors = {f"backbone.{name}": tensor for name, tensor in backbone.state_dict().items()}
-    names = {parameter: f"backbone.{name}" for name, parameter in backbone.named_parameters()}
+    tensors = {f"{BACKBONE}{name}": tensor for name, tensor in backbone.state_dict().items()}
+    names = {parameter: f"{BACKBONE}{name}" for name, parameter in backbone.named_parameters()}
 
     def of_all_classes(rows: Tensor, each: int = 1) -> Tensor:
         # By class first, so that every rank's part begins where one of its classes does.

@@ -13,7 +13,7 @@ from torch import nn
 
 from arcdist.backbones import create_backbone
 from arcdist.checkpoint.convert import load_backbone_weights
-from arcdist.checkpoint.manager import WEIGHTS, newest_checkpoint
+from arcdist.checkpoint.folder import WEIGHTS, newest_checkpoint
 from arcdist.cli.arguments import help_page, parse, wants_help
 from arcdist.errors import ConfigError, DataError
 from arcdist.evaluate.report import draw, results_table, write_json

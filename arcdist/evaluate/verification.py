@@ -22,6 +22,7 @@ Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 FOLDS = 10
+METRICS = ("accuracy", "auc", "eer")  # of a result, one number each that says how good it is
 FAR_TARGETS = (1e-1, 1e-2, 1e-3)
 FAR_TARGETS_LARGE = (1e-4,)  # only where it allows at least one false accept
 

@@ -1,7 +1,6 @@
 """A run: build the parts, restore them, loop, finish."""
 
 import logging
-import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +11,15 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 import arcdist
-from arcdist.checkpoint.manager import WEIGHTS, CheckpointError, CheckpointManager, load, newest_checkpoint, read_marker
+from arcdist.checkpoint.folder import WEIGHTS, keep_weights, place_of
+from arcdist.checkpoint.manager import CheckpointManager
+from arcdist.checkpoint.marker import CheckpointError, read_marker
+from arcdist.checkpoint.reader import load
 from arcdist.checkpoint.state import training_tensors
 from arcdist.data.torch_loader import Batch
 from arcdist.errors import ConfigError
 from arcdist.evaluate.sets import Scored, read_sets, score_sets
+from arcdist.evaluate.verification import METRICS
 from arcdist.runtime import collectives, seeds
 from arcdist.runtime.precision import choose_precision
 from arcdist.runtime.stopping import FINISHED, STOPPED, StopRequest, leave_marker, remove_markers
@@ -28,9 +31,11 @@ from arcdist.train.step import Step
 
 _log = logging.getLogger("arcdist")
 _LABELS_LOOKED_AT = 10_000_000  # before the first step, a few seconds; those of larger sets as they come
+_GRACE_S = 30.0  # for what is being written when a run ends by an error
 _MUST_STAY = (
     *("backbone.name", "backbone.embedding_dim", "optim.name", "data.image_size"),
-    *("seed", "train.global_batch_size"),  # they decide which samples come next
+    *("seed", "train.global_batch_size", "images"),  # they decide which samples come next
+    *("num_classes", "head.subcenters"),
 )
 
 
@@ -57,10 +62,17 @@ class Trainer:
                 f"{self.dataset.num_classes} classes cannot be shared out over {world.size} ranks; start at most "
                 f"{self.dataset.num_classes} (torchrun --nproc_per_node)"
             )
+        known = [f"{name}.{metric}" for name in self.sets for metric in METRICS]
+        if config.checkpoint.best and config.checkpoint.best not in known:
+            raise ConfigError(
+                f"checkpoint.best: {config.checkpoint.best!r}: must be one of {', '.join(known) or 'none'}, which "
+                "evaluate.sets are scored by"
+            )
         self.total_steps = config.train.total_steps(len(self.dataset))
         self.step = self._build_step()
         self.checkpoints = CheckpointManager(self.folder / "checkpoints", config.checkpoint)
         trained_s = self._restore()
+        self.checkpoints.prepare(self._tensors())
         collectives.from_rank_0(lambda: OmegaConf.save(OmegaConf.create(config.as_dict()), self.folder / "config.yaml"))
         self.metrics = Metrics(
             self.folder,
@@ -72,11 +84,12 @@ class Trainer:
             train_s=trained_s,
         )
         self.scores: dict[str, Scored] = {}
+        self.measured: dict[str, float] = {}  # at this step, if it was evaluated
 
     def _prepare(self) -> None:
         """Do what one rank does for all: the folder, the rendered data, a first look at what is read later."""
         try:
-            (self.folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
             (self.folder / ".writable").touch()
             (self.folder / ".writable").unlink()
             remove_markers(self.folder)
@@ -129,6 +142,7 @@ class Trainer:
                 return self._leave_stopped()
             return self._finish()
         finally:
+            self.checkpoints.wait(_GRACE_S)
             self.metrics.close()
 
     def _loop(self) -> None:
@@ -140,10 +154,12 @@ class Trainer:
             stopping = any(verdict.stop for verdict in self.step.verdicts.read())
             self.metrics.record(self.step.count, loss, learning_rate)
             last = self.step.count == self.total_steps
-            if self._due(self.config.evaluate.every) and not last and not stopping:
+            self.measured = {}
+            if (self._due(self.config.evaluate.every) and not stopping) or last:
                 self._evaluate()
-            if self._due(self.config.checkpoint.every) or last or stopping:
-                self._save()
+            best = self.checkpoints.is_best(self.measured)
+            if self._due(self.config.checkpoint.every) or last or best or stopping:
+                self._save(wait=last or best or stopping)
             if stopping:
                 return
 
@@ -182,12 +198,12 @@ class Trainer:
 
     def _restore(self) -> float:
         """Go on from a checkpoint, if there is one and the configuration wants it; return its seconds of training."""
-        found = collectives.from_rank_0(self._find_checkpoint)
+        found = self.checkpoints.find(self.config.resume)
         if found is None:
             return 0.0
         marker = read_marker(found)
         self._check_same_model(found, marker)
-        load(found, self._tensors(), checked=self.config.resume == "auto")
+        load(found, self._tensors(), checked=True)
         self.step.count = marker["step"]
         if marker["scaler"] and self.step.scaler.is_enabled():
             self.step.scaler.load_state_dict(marker["scaler"])
@@ -198,36 +214,23 @@ class Trainer:
             _log.info("resumed from %s, step %d of %d", found, self.step.count, self.total_steps)
         return marker["train_s"]
 
-    def _find_checkpoint(self) -> Path | None:
-        resume = self.config.resume
-        if resume == "never":
-            if any(self.checkpoints.folder.glob("step-*")):
-                raise ConfigError(
-                    f"resume: 'never', but {self.folder} holds a run; resume=auto goes on with it, another name= or "
-                    "folder= starts a new one"
-                )
-            return None
-        if resume == "auto":
-            return newest_checkpoint(self.checkpoints.folder)
-        if (Path(resume) / "checkpoints").is_dir():  # a run's folder
-            return newest_checkpoint(Path(resume) / "checkpoints")
-        return Path(resume)
-
     def _check_same_model(self, folder: Path, marker: dict[str, Any]) -> None:
-        """Refuse a checkpoint of another model; tell of every other difference."""
+        """Tell what differs from the run that a checkpoint is of; refuse it where that cannot be right."""
         changed = differences(marker["config"], self.config.as_dict())
         for key, now in (("num_classes", self.dataset.num_classes), ("images", len(self.dataset))):
             if marker.get(key) != now:
                 changed[key] = (marker.get(key), now)
-        for key, (old, new) in changed.items():
-            if key in (*_MUST_STAY, "num_classes", "images"):
-                raise CheckpointError(
-                    f"{folder}: was made with {key}={old}, not {new}; go on with that, or start another run (name=…)"
-                )
-            if self.world.is_first and key not in ("resume", "folder", "name"):
-                _log.info("resuming with %s=%s, which was %s", key, new, old)
+        told = {key: pair for key, pair in changed.items() if key not in ("resume", "folder", "name", "json")}
+        lines = "".join(f"\n  {key}: {old} → {new}" for key, (old, new) in told.items())
+        if wrong := [key for key in told if key in _MUST_STAY]:
+            raise CheckpointError(
+                f"{folder}: this run cannot go on from it with another {', '.join(wrong)}; put that back, or start "
+                f"another run (name=…). What differs:{lines}"
+            )
+        if lines and self.world.is_first:
+            _log.info("going on with another configuration than the checkpoint's:%s", lines)
 
-    def _save(self) -> None:
+    def _save(self, wait: bool = False) -> None:
         self.metrics.pause()
         step = self.step
         self.metrics.check(step.count)
@@ -243,9 +246,12 @@ class Trainer:
             "train_s": self.metrics.train_s,
             "world_size": self.world.size,
             "scaler": step.scaler.state_dict(),
+            "metrics": self.measured,
             "config": self.config.as_dict(),
         }
-        self.checkpoints.save(step.count, self._tensors(), step.backbone.state_dict(), about)
+        self.checkpoints.save(step.count, self._tensors(), about, wait)
+        if step.count == self.total_steps and (fault := self.checkpoints.wait()):
+            raise CheckpointError(f"the run is done, but {fault}; make room, and start it again to have it saved")
         self.metrics.resume()
 
     def _evaluate(self) -> None:
@@ -262,6 +268,7 @@ class Trainer:
             precision=self.step.precision,
         )
         for name, (result, _) in self.scores.items():
+            self.measured |= {f"{name}.{metric}": getattr(result, metric) for metric in METRICS}
             values = {f"{name}/accuracy": result.accuracy, f"{name}/std": result.std, f"{name}/eer": result.eer}
             self.metrics.write(self.step.count, values)
             told = f"accuracy {100 * result.accuracy:.2f} ± {100 * result.std:.2f} %"
@@ -278,12 +285,13 @@ class Trainer:
         return {}
 
     def _finish(self) -> dict[str, Any]:
-        self._evaluate()
+        if not self.scores:  # of a run that was done before
+            self._evaluate()
         if not self.world.is_first:
             return {}
         about = self._summary() | summary.machine() | summary.reached(self.scores, self.metrics.history())
+        about |= self._keep_weights()
         summary.leave(self.folder, about, self.scores, self.metrics, self.config.json)
-        self._keep_weights()
         leave_marker(self.folder, FINISHED, {"step": self.step.count, "total_steps": self.total_steps})
         return about
 
@@ -308,11 +316,15 @@ class Trainer:
             "parameters": sum(parameter.numel() for parameter in self.step.backbone.parameters()),
         }
 
-    def _keep_weights(self) -> None:
-        """Leave the last checkpoint's ``model.safetensors`` in the run's folder."""
-        newest = self.checkpoints.folder / f"step-{self.step.count:09d}" / WEIGHTS
-        if newest.exists():
-            shutil.copyfile(newest, self.folder / WEIGHTS)
+    def _keep_weights(self) -> dict[str, Any]:
+        """Leave the last checkpoint's backbone in the run's folder, and the best one's; return which is best."""
+        keep_weights(place_of(self.checkpoints.folder, self.step.count), self.folder / WEIGHTS)
+        best = self.checkpoints.best()
+        if best is None:
+            return {}
+        keep_weights(best, self.folder / f"best.{WEIGHTS}")
+        metric, marker = self.config.checkpoint.best, read_marker(best)
+        return {"best": {"metric": metric, "value": marker["metrics"][metric], "step": marker["step"]}}
 
 
 def train(config: TrainConfig, world: World) -> dict[str, Any]:

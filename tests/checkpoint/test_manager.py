@@ -1,7 +1,6 @@
 """Checkpoints: whole or not there, and the same on any number of ranks."""
 
 import hashlib
-import json
 import os
 import pickle
 from pathlib import Path
@@ -11,15 +10,10 @@ import torch
 from support import run_ranks
 from torch import Tensor, nn
 
-from arcdist.checkpoint.manager import (
-    MARKER,
-    CheckpointConfig,
-    CheckpointError,
-    CheckpointManager,
-    load,
-    newest_checkpoint,
-    read_marker,
-)
+from arcdist.checkpoint.folder import newest_checkpoint
+from arcdist.checkpoint.manager import CheckpointConfig, CheckpointManager
+from arcdist.checkpoint.marker import MARKER, CheckpointError, read_marker, write_marker
+from arcdist.checkpoint.reader import load
 from arcdist.checkpoint.state import training_tensors
 from arcdist.errors import ConfigError
 from arcdist.optim import OptimConfig
@@ -44,7 +38,9 @@ def _parts(classes: int, seed: int) -> tuple[nn.Module, nn.Parameter, torch.opti
 def _save(folder: Path, classes: int, step: int = 5, keep: int = 2) -> None:
     net, centers, optimizer = _parts(classes, seed=step)
     manager = CheckpointManager(folder, CheckpointConfig(keep=keep))
-    manager.save(step, training_tensors(net, centers, classes, optimizer), net.state_dict(), {"config": {"a": 1}})
+    manager.save(step, training_tensors(net, centers, classes, optimizer), {"config": {"a": 1}}, wait=True)
+    if fault := manager.wait():
+        raise CheckpointError(fault)
 
 
 def _load(folder: Path, classes: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -89,9 +85,9 @@ def test_a_checkpoints_metadata_runs_nothing(tmp_path: Path) -> None:
     folder = tmp_path / "step-000000005"
     hostile = pickle.dumps(_Hostile(str(tmp_path / "ran")))
     (folder / ".metadata").write_bytes(hostile)
-    marker = json.loads((folder / MARKER).read_text())
+    marker = read_marker(folder)
     marker["files"][".metadata"] = {"bytes": len(hostile), "sha256": hashlib.sha256(hostile).hexdigest()}
-    (folder / MARKER).write_text(json.dumps(marker))
+    write_marker(folder, marker)
     with pytest.raises(CheckpointError, match=r"asks for posix\.mkdir"):
         _load(folder, 5)
     assert not (tmp_path / "ran").exists()
@@ -105,7 +101,7 @@ class _Hostile:
         return os.mkdir, (self.path,)
 
 
-@pytest.mark.parametrize("content", ["[]", "null", '{"format": 1, "step": 3}'])
+@pytest.mark.parametrize("content", ["[]", "null", '{"format": 2, "step": 3}'])
 def test_a_marker_of_another_kind_is_passed_over(tmp_path: Path, content: str) -> None:
     _save(tmp_path, 5, 1)
     _save(tmp_path, 5, 2)
@@ -154,10 +150,10 @@ def test_a_checkpoint_of_another_model_names_what_differs(tmp_path: Path) -> Non
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     _save(tmp_path, 5)
-    marker = tmp_path / "step-000000005" / MARKER
-    marker.write_text(json.dumps(json.loads(marker.read_text()) | {"format": 2}))
-    with pytest.raises(CheckpointError, match="format 2, but this arcdist reads format 1"):
-        read_marker(tmp_path / "step-000000005")
+    folder = tmp_path / "step-000000005"
+    write_marker(folder, read_marker(folder) | {"format": 3})
+    with pytest.raises(CheckpointError, match="format 3, but this arcdist reads format 2"):
+        read_marker(folder)
 
 
 def _save_where_it_cannot_be() -> str:

@@ -1,0 +1,107 @@
+"""One save, beside training: all ranks write aside, rank 0 commits, and then it is there at once and whole."""
+
+import logging
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from safetensors import SafetensorError
+from torch import Tensor
+from torch.distributed import ProcessGroup
+from torch.distributed.checkpoint.api import CheckpointException
+
+from arcdist.checkpoint import folder, retention
+from arcdist.checkpoint.marker import write_marker
+from arcdist.checkpoint.state import BACKBONE
+from arcdist.checkpoint.writer import CheckedWriter
+
+_log = logging.getLogger("arcdist")
+
+
+@dataclass(frozen=True)
+class Save:
+    """A checkpoint that is to be written.
+
+    Args:
+        final: where it will be.
+        nonce: that no other attempt has; the same on every rank.
+        tensors: this rank's part, on the CPU; they stay as they are until it is written.
+        marker: what it says of itself, without its files.
+        group: of gloo, for nobody else; None for a world of one.
+        keep: see ``retention.too_many``.
+        keep_every: likewise.
+        metric: likewise.
+    """
+
+    final: Path
+    nonce: str
+    tensors: dict[str, Tensor]
+    marker: dict[str, Any]
+    group: ProcessGroup | None
+    keep: int
+    keep_every: int
+    metric: str
+
+    def write(self) -> str | None:
+        """Write it, on every rank; return None, or on every rank why there is none.
+
+        Errors: RuntimeError when the ranks lose each other.
+        """
+        first = self.group is None or dist.get_rank() == 0
+        aside = folder.place_aside(self.final, self.nonce)
+        if first:
+            folder.remove_leftovers(self.final.parent, but=aside)
+        fault, files = None, {}
+        try:
+            files = self._write_files(aside, first)
+        except (OSError, SafetensorError, CheckpointException) as error:
+            fault = _reason(error)
+        parts = self._gather((fault, files))
+        fault = next((fault for fault, _ in parts if fault), None)
+        if first:
+            try:
+                if fault is None:
+                    self._commit(aside, {name: told for _, part in parts for name, told in part.items()})
+            except OSError as error:
+                fault = _reason(error)
+            if fault:
+                shutil.rmtree(aside, ignore_errors=True)
+                fault = (
+                    f"{self.final}: cannot be written ({fault}); {_free_mb(self.final.parent):,.0f} MB are free there"
+                )
+        fault = self._gather(fault)[0]
+        if first and not fault:
+            marked = dict(folder.marked_checkpoints(self.final.parent))
+            folder.remove(retention.too_many(marked, self.final, self.keep, self.keep_every, self.metric))
+        return fault
+
+    def _write_files(self, aside: Path, first: bool) -> dict[str, dict[str, Any]]:
+        writer = CheckedWriter(aside)
+        writer.write(self.tensors, self.group)
+        if first:
+            weights = {name.removeprefix(BACKBONE): t for name, t in self.tensors.items() if name.startswith(BACKBONE)}
+            metadata = {key: str(value) for key, value in self.marker.items() if isinstance(value, str | int | float)}
+            writer.write_weights(weights, metadata)
+        return writer.check()
+
+    def _commit(self, aside: Path, files: dict[str, dict[str, Any]]) -> None:
+        write_marker(aside, {**self.marker, "files": files})
+        folder.flush(aside)
+        folder.move_to(aside, self.final)
+
+    def _gather(self, value: Any) -> list[Any]:
+        if self.group is None:
+            return [value]
+        values: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(values, value, group=self.group)
+        return values
+
+
+def _free_mb(folder: Path) -> float:
+    return shutil.disk_usage(folder).free / 1e6 if folder.exists() else 0
+
+
+def _reason(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[-1]
