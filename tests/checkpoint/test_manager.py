@@ -3,6 +3,8 @@
 import hashlib
 import os
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,10 +12,13 @@ import torch
 from support import run_ranks
 from torch import Tensor, nn
 
+from arcdist.checkpoint import retention
 from arcdist.checkpoint.folder import newest_checkpoint
+from arcdist.checkpoint.lock import RunLock
 from arcdist.checkpoint.manager import CheckpointConfig, CheckpointManager
 from arcdist.checkpoint.marker import MARKER, CheckpointError, read_marker, write_marker
 from arcdist.checkpoint.reader import load
+from arcdist.checkpoint.space import look_at
 from arcdist.checkpoint.state import training_tensors
 from arcdist.errors import ConfigError
 from arcdist.optim import OptimConfig
@@ -172,3 +177,42 @@ def test_a_save_that_fails_is_told_on_every_rank_and_leaves_the_group_usable() -
 def test_keeping_fewer_than_two_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"checkpoint\.keep: 1"):
         CheckpointConfig(keep=1).validate()
+
+
+def test_the_best_and_every_nth_stay_beside_the_newest() -> None:
+    def marked(steps: dict[int, float | None]) -> dict[Path, dict]:
+        return {
+            Path(f"step-{step:09d}"): {"step": step, "metrics": {} if value is None else {"lfw.accuracy": value}}
+            for step, value in steps.items()
+        }
+
+    found = marked({1: 0.5, 2: 0.9, 3: 0.8, 4: None, 5: 0.9, 6: None, 7: None, 9: None})
+    dropped = retention.too_many(found, Path("step-000000007"), keep=2, keep_every=4, metric="lfw.accuracy")
+    assert [int(path.name[5:]) for path in dropped] == [1, 3, 5, 9]
+    assert retention.beats("lfw.accuracy", 0.95, found)
+    assert not retention.beats("lfw.accuracy", 0.9, found)
+
+
+def test_a_folder_that_another_process_writes_into_is_refused(tmp_path: Path) -> None:
+    held = _holder(tmp_path)
+    try:
+        with pytest.raises(CheckpointError, match="is writing into this folder"):
+            RunLock(tmp_path)
+    finally:
+        held.kill()
+        held.wait()
+    RunLock(tmp_path)
+
+
+def _holder(folder: Path) -> subprocess.Popen:
+    """Return a process that holds the lock of a folder."""
+    code = f"import pathlib, time; from arcdist.checkpoint.lock import RunLock; lock = RunLock(pathlib.Path({str(folder)!r})); print(flush=True); time.sleep(60)"  # noqa: E501
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    return process
+
+
+def test_a_folder_without_room_is_refused_before_the_first_step(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="a checkpoint is about"):
+        look_at(tmp_path, size=10**18, keep=2)
