@@ -79,6 +79,12 @@ def reset_peak(device: torch.device) -> None:
         clear.write("5")  # proc(5): resets VmHWM
 
 
+def cpu_s(pid: int) -> float:
+    """Return the cores' time that a process has used; 0 where the system does not tell, or it has ended."""
+    fields = _proc(f"{pid}/stat").rpartition(")")[2].split()
+    return sum(map(int, fields[11:13])) / os.sysconf("SC_CLK_TCK") if fields else 0.0  # proc(5): utime, stime
+
+
 def _proc(name: str) -> str:
     try:
         return Path("/proc", name).read_text()

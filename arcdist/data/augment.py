@@ -8,7 +8,7 @@ of resolution come before it too: a small face is first seen, then aligned.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
@@ -92,6 +92,11 @@ class Augment:
         self.seed = seed
         self._colors = any((config.brightness, config.contrast, config.saturation, config.hue_deg, config.gray))
         self._warps = any((config.rotation_deg, config.shift_px, config.zoom))
+
+    @property
+    def only_flips(self) -> bool:
+        """Whether images are at most mirrored."""
+        return replace(self.config, flip=AugmentConfig.flip) == AugmentConfig()
 
     def draw(self, positions: np.ndarray) -> np.ndarray:
         """Return what is to be done to the images at these positions of the run, `PARAMETERS` ``[n]``.

@@ -4,7 +4,9 @@ The size is read from the header before anything is decoded, so that a damaged o
 nor seconds. JPEG pixels are bit-identical with Pillow's.
 """
 
+import contextlib
 import struct
+from collections.abc import Callable
 
 import cv2
 import numpy as np
@@ -37,6 +39,18 @@ def decode(payload: bytes, name: str, size: "tuple[int, int] | None" = None, max
     if image.shape != (height, width, 3):
         raise DataError(f"{name}: is damaged: the header states {height}×{width} pixels, the image has another size")
     return image
+
+
+def decode_into(image: np.ndarray, payload: bytes, name: Callable[[], str]) -> None:
+    """Write the image into ``image``, uint8 ``[H, W, 3]`` in one piece, whose size it must have.
+
+    What `decode` does, and refuses, without a copy and for a JPEG without a second look at its header.
+    """
+    if payload.startswith(_JPEG):
+        with contextlib.suppress(ValueError):  # too small a buffer, or damage: below it is said which
+            if simplejpeg.decode_jpeg(payload, "RGB", buffer=image).shape == image.shape:
+                return
+    image[:] = decode(payload, name(), image.shape[:2])
 
 
 def check_header(

@@ -29,7 +29,11 @@ class RecordIndex:
 
     def position(self, key: int) -> "int | None":
         """Return the position of a key, or None where no record has it."""
-        position = int(np.searchsorted(self.keys, key))
+        if not len(self):
+            return None
+        position = key - int(self.keys[0])  # most files have every key between the first and the last
+        if not (0 <= position < len(self) and self.keys[position] == key):
+            position = int(np.searchsorted(self.keys, key))
         return position if position < len(self) and self.keys[position] == key else None
 
     def file_order(self) -> np.ndarray:
