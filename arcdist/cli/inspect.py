@@ -9,11 +9,13 @@ from typing import Any
 import cv2
 
 from arcdist.cli.arguments import help_page, parse, wants_help
+from arcdist.cli.compose import compose_config
 from arcdist.errors import ConfigError, DataError
 from arcdist.evaluate.report import write_json
+from arcdist.prepare.augment_sheet import augment_sheet
 from arcdist.prepare.inspect import contact_sheet, inspect
 
-USAGE = "arcdist inspect FILE.rec|FILE.bin [--verify] [--sheet PATH.png] [--json PATH]"
+USAGE = "arcdist inspect FILE.rec|FILE.bin [--verify] [--sheet PATH.png [--augment PRESET]] [--json PATH]"
 _FAULTS_SHOWN = 20
 
 
@@ -24,6 +26,9 @@ class InspectArguments:
     file: str = field(default="", metadata={"help": "a .rec or a .bin"})
     verify: bool = field(default=False, metadata={"help": "read every record and decode every image"})
     sheet: str = field(default="", metadata={"help": "picture file for a sheet of the images"})
+    augment: str = field(
+        default="", metadata={"help": "of configs/augment: the sheet shows what it makes of a .rec's images"}
+    )
     sheet_images: int = field(default=64, metadata={"help": "images on the sheet"})
     workers: int = field(default=4, metadata={"help": "threads that decode"})
     json: str = field(default="", metadata={"help": "file for the result"})
@@ -34,6 +39,8 @@ class InspectArguments:
             raise ConfigError(f"no file is named; usage: {USAGE}")
         if self.workers < 1 or self.sheet_images < 1:
             raise ConfigError("workers and sheet_images: must be at least 1")
+        if self.augment and not (self.sheet and self.file.endswith(".rec")):
+            raise ConfigError("augment: what it does is shown on a sheet of a .rec: --sheet PATH.png")
         if self.sheet and Path(self.sheet).suffix not in (".png", ".jpg"):
             raise ConfigError(f"sheet: {self.sheet!r}: must end in .png or .jpg")
 
@@ -65,7 +72,11 @@ def _text(key: str, value: Any) -> str:
 
 def _write_sheet(config: InspectArguments) -> None:
     path = Path(config.sheet)
-    sheet = contact_sheet(config.file, config.sheet_images)
+    if config.augment:
+        preset = compose_config([f"augment={config.augment}"]).data.augment
+        sheet = augment_sheet(config.file, preset, config.sheet_images)
+    else:
+        sheet = contact_sheet(config.file, config.sheet_images)
     encoded = cv2.imencode(path.suffix, sheet[:, :, ::-1])[1]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -3,8 +3,8 @@
 What is drawn for an image depends on the seed and on its position in the run, never on who draws it. `draw` works on
 many positions at once, `apply` on one image; a step that is off costs nothing.
 
-The color comes before the warp, so that the border that a warp lets in is black, as in an aligned crop. Blur and loss
-of resolution come before it too: a small face is first seen, then aligned.
+The color comes before the warp, so that the border that a warp lets in is black, as in an aligned crop. Blur, loss of
+resolution and compression come before it too: a small face is first seen and stored, then aligned.
 """
 
 import math
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 import cv2
 import numpy as np
+import simplejpeg
 
 from arcdist.errors import ConfigError
 from arcdist.runtime.seeds import uniform
@@ -23,6 +24,8 @@ PARAMETERS = np.dtype(
         ("shift_px", np.float64, 2),  # to the right, down
         ("blur_sigma_px", np.float64),  # 0: none
         ("resize", np.float64),  # share of the side that is kept; 1: all
+        ("jpeg_quality", np.int64),  # 0: not compressed again
+        ("crop", np.float64, 4),  # top, left, height, width of what is kept, as shares of the image; height 0: all
         ("occlusion", np.float64, 4),  # top, left, height, width, as shares of the image; height 0: none
         ("occlusion_color", np.float64, 3),
         ("color", np.float32, (3, 4)),  # rgb' = color · [rgb, 1]
@@ -38,6 +41,7 @@ _GRAY = np.tile(_LUMA, (3, 1))
 _CHROMA = np.eye(3) - _GRAY
 _CHROMA_TURNED = np.linalg.inv(_YUV) @ np.array([[0, 0, 0], [0, 0, -1], [0, 1, 0]]) @ _YUV  # by 90° in (U, V)
 _MIDDLE = 127.5
+_BEST_JPEG = 95
 
 
 @dataclass
@@ -48,6 +52,11 @@ class AugmentConfig:
     rotation_deg: float = field(default=0.0, metadata={"help": "largest rotation, either way"})
     shift_px: float = field(default=0.0, metadata={"help": "largest shift along either axis, either way"})
     zoom: float = field(default=0.0, metadata={"help": "sizes are multiplied by 1 - zoom to 1 + zoom"})
+    crop: float = field(default=0.0, metadata={"help": "probability that all but a rectangle turns black"})
+    crop_area: float = field(default=0.2, metadata={"help": "smallest share of the image that it keeps"})
+    color: float = field(
+        default=1.0, metadata={"help": "probability that brightness, contrast, saturation and hue change at all"}
+    )
     brightness: float = field(
         default=0.0, metadata={"help": "values are multiplied by 1 - brightness to 1 + brightness"}
     )
@@ -61,19 +70,24 @@ class AugmentConfig:
         default=0.0, metadata={"help": "probability of a lower resolution: sized down, then up again"}
     )
     resize_least: float = field(default=0.25, metadata={"help": "smallest share of the side that it keeps"})
+    resize_most: float = field(default=1.0, metadata={"help": "largest share of the side that it keeps"})
+    jpeg: float = field(default=0.0, metadata={"help": "probability of being compressed as a JPEG once more"})
+    jpeg_quality: int = field(default=40, metadata={"help": "lowest quality of it; the highest is 95"})
     occlusion: float = field(default=0.0, metadata={"help": "probability of a rectangle of one color over the image"})
     occlusion_area: float = field(default=0.2, metadata={"help": "largest share of the image that it covers"})
 
     def validate(self) -> None:
         """Raise ConfigError where a value cannot be right."""
-        for key in ("flip", "gray", "blur", "resize", "occlusion"):
+        for key in ("flip", "crop", "color", "gray", "blur", "resize", "jpeg", "occlusion"):
             self._check(key, 0 <= getattr(self, key) <= 1, "in [0, 1], a probability")
         for key in ("brightness", "contrast", "saturation"):
             self._check(key, 0 <= getattr(self, key) <= 1, "in [0, 1]")
         for key in ("rotation_deg", "hue_deg"):
             self._check(key, 0 <= getattr(self, key) <= 180, "in [0, 180]")
-        for key in ("resize_least", "occlusion_area"):
+        for key in ("resize_least", "resize_most", "crop_area", "occlusion_area"):
             self._check(key, 0 < getattr(self, key) <= 1, "above 0, up to 1")
+        self._check("resize_most", self.resize_most >= self.resize_least, f"at least resize_least, {self.resize_least}")
+        self._check("jpeg_quality", 1 <= self.jpeg_quality <= _BEST_JPEG, f"in [1, {_BEST_JPEG}]")
         self._check("shift_px", 0 <= self.shift_px < math.inf, "0 or above")
         self._check("zoom", 0 <= self.zoom < 1, "in [0, 1)")
         self._check("blur_sigma_px", 0 < self.blur_sigma_px < math.inf, "above 0")
@@ -118,11 +132,20 @@ class Augment:
         resized = self._happens("resize", config.resize, positions)
         drawn["resize"] = 1
         if resized.any():
-            kept = self._between("resize_share", config.resize_least, 1, positions)
+            kept = self._between("resize_share", config.resize_least, config.resize_most, positions)
             drawn["resize"] = np.where(resized, kept, 1)
+        compressed = self._happens("jpeg", config.jpeg, positions)
+        if compressed.any():
+            quality = self._between("jpeg_quality", config.jpeg_quality, _BEST_JPEG + 1, positions)
+            drawn["jpeg_quality"] = np.where(compressed, np.floor(quality), 0)
+        cropped = self._happens("crop", config.crop, positions)
+        if cropped.any():
+            area = self._between("crop_area", config.crop_area, 1, positions)
+            drawn["crop"] = cropped[:, None] * self._draw_rectangle("crop", area, math.log2(4 / 3), positions)
         occluded = self._happens("occlusion", config.occlusion, positions)
         if occluded.any():
-            drawn["occlusion"] = occluded[:, None] * self._draw_rectangle(positions)
+            area = config.occlusion_area * self._between("occlusion_area", 0.1, 1, positions)
+            drawn["occlusion"] = occluded[:, None] * self._draw_rectangle("occlusion", area, 1, positions)
             for channel in range(3):
                 drawn["occlusion_color"][:, channel] = self._between(f"occlusion_{channel}", 0, 255, positions)
         return drawn
@@ -137,10 +160,15 @@ class Augment:
         height, width = own if size is None else (size, size)
         if self._colors:
             image = cv2.transform(image, parameters["color"])
+        if parameters["crop"][2] > 0:
+            image = _keep(image, parameters)
         if parameters["blur_sigma_px"] > 0:
             image = _gaussian(image, parameters["blur_sigma_px"], parameters["blur_sigma_px"])
         if parameters["resize"] < 1:
             image = _lose_resolution(image, parameters["resize"])
+        if parameters["jpeg_quality"] > 0:
+            encoded = simplejpeg.encode_jpeg(np.ascontiguousarray(image), int(parameters["jpeg_quality"]), "RGB", "420")
+            image = simplejpeg.decode_jpeg(encoded, "RGB")
         if self._warps:
             image = _warp(image, parameters, height, width)
         else:
@@ -159,21 +187,23 @@ class Augment:
         brightness = self._around("brightness", 1, config.brightness, positions)
         contrast = self._around("contrast", 1, config.contrast, positions)
         saturation = self._around("saturation", 1, config.saturation, positions)
-        saturation = np.where(self._happens("gray", config.gray, positions), 0, saturation)
         turn_rad = np.deg2rad(self._around("hue", 0, config.hue_deg, positions))
+        if config.color < 1:
+            as_it_is = ~self._happens("color", config.color, positions)
+            brightness[as_it_is], contrast[as_it_is], saturation[as_it_is], turn_rad[as_it_is] = 1, 1, 1, 0
+        saturation = np.where(self._happens("gray", config.gray, positions), 0, saturation)
         chroma = _times(np.cos(turn_rad), _CHROMA) + _times(np.sin(turn_rad), _CHROMA_TURNED)
         matrix = _times(contrast * brightness, _GRAY + _times(saturation, chroma))
         offset = _times(_MIDDLE * (1 - contrast), np.ones((3, 1)))
         return np.concatenate([matrix, offset], axis=2)
 
-    def _draw_rectangle(self, positions: np.ndarray) -> np.ndarray:
-        """Return top, left, height and width as shares of the image, ``[n, 4]``, up to twice as long as wide."""
-        area = self.config.occlusion_area * self._between("occlusion_area", 0.1, 1, positions)
-        stretch = np.exp2(self._around("occlusion_shape", 0, 0.5, positions))
+    def _draw_rectangle(self, purpose: str, area: np.ndarray, octaves: float, positions: np.ndarray) -> np.ndarray:
+        """Return top, left, height and width as shares of the image, ``[n, 4]``, up to 2^octaves as long as wide."""
+        stretch = np.exp2(self._around(f"{purpose}_shape", 0, octaves / 2, positions))
         height = np.minimum(1, np.sqrt(area) * stretch)
         width = np.minimum(1, area / height)
-        top = (1 - height) * self._between("occlusion_top", 0, 1, positions)
-        left = (1 - width) * self._between("occlusion_left", 0, 1, positions)
+        top = (1 - height) * self._between(f"{purpose}_top", 0, 1, positions)
+        left = (1 - width) * self._between(f"{purpose}_left", 0, 1, positions)
         return np.stack([top, left, height, width], axis=1)
 
     def _happens(self, purpose: str, probability: float, positions: np.ndarray) -> np.ndarray:
@@ -236,9 +266,21 @@ def _lose_resolution(image: np.ndarray, share: float) -> np.ndarray:
     return cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
-def _occlude(image: np.ndarray, parameters: np.void) -> np.ndarray:
+def _rectangle(shares: np.ndarray, image: np.ndarray) -> tuple[slice, slice]:
+    """Return the rows and columns of a rectangle that is given as top, left, height and width in shares."""
     height, width = image.shape[:2]
-    top, left, tall, wide = (parameters["occlusion"] * [height, width, height, width]).round().astype(int)
+    top, left, tall, wide = (shares * [height, width, height, width]).round().astype(int)
+    return slice(top, top + tall), slice(left, left + wide)
+
+
+def _keep(image: np.ndarray, parameters: np.void) -> np.ndarray:
+    kept = _rectangle(parameters["crop"], image)
+    black = np.zeros_like(image)
+    black[kept] = image[kept]
+    return black
+
+
+def _occlude(image: np.ndarray, parameters: np.void) -> np.ndarray:
     image = image.copy()
-    image[top : top + tall, left : left + wide] = parameters["occlusion_color"]
+    image[_rectangle(parameters["occlusion"], image)] = parameters["occlusion_color"]
     return image

@@ -9,7 +9,7 @@ import importlib.util
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
 from typing import Any, TypeVar
@@ -18,7 +18,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from arcdist.data.augment import Augment, AugmentConfig
 from arcdist.data.decode import check_header, decode
 from arcdist.data.order import rows_of_step
 from arcdist.data.torch_loader import Batch, TorchLoader
@@ -34,11 +33,6 @@ def has_dali() -> bool:
         return importlib.util.find_spec("nvidia.dali") is not None
     except ModuleNotFoundError:  # nothing of NVIDIA's is installed
         return False
-
-
-def only_flips(augment: Augment) -> bool:
-    """Return whether images are at most flipped, which DALI does itself."""
-    return replace(augment.config, flip=AugmentConfig.flip) == AugmentConfig()
 
 
 class DaliLoader(TorchLoader):
@@ -77,7 +71,7 @@ class DaliLoader(TorchLoader):
     def _finished_by_dali(self, step: int) -> bool:
         """Return whether nothing is left to be done to a step's images once they are decoded and flipped."""
         same_size = self.size_at is None or (self.size_at(step), self.size_at(step)) == self.image_size
-        return same_size and only_flips(self.augment)
+        return same_size and self.augment.only_flips
 
     def _read(self, first_step: int, step: int) -> "_Rows":
         """Return what is fed for a step, decoded once in the first epoch from ``first_step`` on, to check it."""

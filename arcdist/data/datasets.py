@@ -108,6 +108,14 @@ class RecordDataset:
         """Give the file back."""
         self.reader.close()
 
+    def __enter__(self) -> "RecordDataset":
+        """Return the set, whose file is given back at the end of the block."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        self.close()
+
     def _labels_below(self, num_classes: int) -> np.ndarray:
         labels = self.reader.headers(self.keys).label
         wrong = ~((labels >= 0) & (labels < num_classes) & (labels == np.floor(labels)))  # NaN is wrong too

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from arcdist.data.augment import Augment, AugmentConfig
-from arcdist.data.dali_loader import DaliLoader, has_dali, only_flips
+from arcdist.data.dali_loader import DaliLoader, has_dali
 from arcdist.data.datasets import RecordDataset, height_by_width
 from arcdist.data.decode import decode
 from arcdist.data.evalsets import read_bin
@@ -137,7 +137,7 @@ class DataConfig:
         flipped: on a CPU it costs about what libjpeg-turbo in our own threads does, and more in the first epoch.
         """
         augment = Augment(self.augment, seed)
-        pays = device.type == "cuda" and only_flips(augment) and has_dali()
+        pays = device.type == "cuda" and augment.only_flips and has_dali()
         loader = DaliLoader if self.loader.kind == "dali" or (self.loader.kind == "auto" and pays) else TorchLoader
         return loader(
             *(dataset, Order(len(dataset), seed), augment, global_batch_size, rank, world_size),

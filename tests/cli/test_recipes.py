@@ -11,6 +11,7 @@ from torch import nn
 
 from arcdist.backbones import BackboneConfig
 from arcdist.cli.compose import compose_config, config_folder
+from arcdist.data.augment import Augment
 from arcdist.margins import CombinedConfig
 from arcdist.optim import Schedule
 from arcdist.runtime.sharding import shard_rows
@@ -140,3 +141,13 @@ def test_a_recipe_takes_another_data_set_and_backbone_from_the_command_line() ->
     assert (config.data.num_classes, config.backbone.name) == (10_572, "r18")
     assert isinstance(config.margin, CombinedConfig)
     assert config.margin.gradient == "straight_through"
+
+
+@pytest.mark.parametrize("preset", ["adaface", "dali_aug", "flip", "strong"])
+def test_an_augmentation_is_chosen_by_name_and_outweighs_the_recipes(preset: str) -> None:
+    config = compose_config(["recipe=small_real", "data.path=train.rec", f"augment={preset}"])
+    config.validate()
+    chosen = compose_config([f"augment={preset}"]).data.augment
+    if preset != "flip":
+        assert config.data.augment.color == chosen.color
+        assert not Augment(config.data.augment, 0).only_flips

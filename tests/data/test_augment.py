@@ -3,15 +3,18 @@
 import cv2
 import numpy as np
 import pytest
+import simplejpeg
 
 from arcdist.data.augment import Augment, AugmentConfig
 from arcdist.errors import ConfigError
 
+CHANCES = ("gray", "blur", "resize", "occlusion", "crop", "jpeg")
 EVERYTHING = {
     **{"flip": 0.5, "rotation_deg": 15.0, "shift_px": 4.0, "zoom": 0.1, "brightness": 0.3, "contrast": 0.3},
     **{"saturation": 0.4, "hue_deg": 10.0, "gray": 0.1, "blur": 0.3, "resize": 0.3, "occlusion": 0.5},
+    **{"crop": 0.3, "jpeg": 0.3},
 }
-STEPS = [{key: 1.0 if key in ("gray", "blur", "resize", "occlusion") else value} for key, value in EVERYTHING.items()]
+STEPS = [{key: 1.0 if key in CHANCES else value} for key, value in EVERYTHING.items()]
 
 
 def only(**values: float) -> AugmentConfig:
@@ -210,9 +213,48 @@ def test_an_occlusion_is_one_rectangle_of_one_color() -> None:
         assert 0.01 < len(rows) / 1600 < 0.33
 
 
+def test_a_crop_keeps_a_rectangle_where_it_is_and_blackens_the_rest() -> None:
+    augment = Augment(only(crop=1.0, crop_area=0.3), 1)
+    image = noise() // 2 + 100
+    for drawn in augment.draw(np.arange(8)):
+        cropped = augment.apply(image, drawn)
+        rows, columns = np.nonzero(cropped.any(axis=2))
+        kept = slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1)
+        np.testing.assert_array_equal(cropped[kept], image[kept])
+        assert len(rows) == cropped[kept].shape[0] * cropped[kept].shape[1]
+        assert 0.27 < len(rows) / 1600 <= 1
+
+
+def test_compression_is_that_of_a_jpeg_of_the_drawn_quality() -> None:
+    augment = Augment(only(jpeg=0.5, jpeg_quality=20), 1)
+    drawn = augment.draw(np.arange(1000))
+    qualities = drawn["jpeg_quality"]
+    assert {*qualities} == {0, *range(20, 96)}
+    assert abs((qualities > 0).mean() - 0.5) < 0.08
+    low = drawn[qualities > 0][0]
+    again = simplejpeg.decode_jpeg(simplejpeg.encode_jpeg(noise(), int(low["jpeg_quality"]), "RGB", "420"), "RGB")
+    np.testing.assert_array_equal(augment.apply(noise(), low), again)
+
+
+def test_colors_change_in_the_share_of_images_that_is_asked_for() -> None:
+    augment = Augment(only(color=0.2, brightness=0.5, contrast=0.5, saturation=0.5, hue_deg=20.0), 1)
+    drawn = augment.draw(np.arange(1000))
+    same = np.abs(drawn["color"] - np.eye(3, 4)).max(axis=(1, 2)) < 1e-6
+    assert abs(same.mean() - 0.8) < 0.06
+    np.testing.assert_array_equal(augment.apply(noise(), drawn[same][0]), noise())
+
+
 @pytest.mark.parametrize(
     ("key", "value"),
-    [("flip", 1.5), ("rotation_deg", -1.0), ("zoom", 1.0), ("brightness", float("nan")), ("resize_least", 0.0)],
+    [
+        ("flip", 1.5),
+        ("jpeg_quality", 96),
+        ("resize_most", 0.1),
+        ("rotation_deg", -1.0),
+        ("zoom", 1.0),
+        ("brightness", float("nan")),
+        ("resize_least", 0.0),
+    ],
 )
 def test_a_value_that_cannot_be_right_is_named(key: str, value: float) -> None:
     with pytest.raises(ConfigError, match=f"^data.augment.{key}: {value}: must be "):

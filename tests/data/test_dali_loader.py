@@ -14,7 +14,7 @@ import simplejpeg
 import torch
 
 from arcdist.data.augment import Augment, AugmentConfig
-from arcdist.data.dali_loader import DaliLoader, has_dali, only_flips
+from arcdist.data.dali_loader import DaliLoader, has_dali
 from arcdist.data.datasets import RecordDataset
 from arcdist.data.decode import decode
 from arcdist.data.order import Order
@@ -28,7 +28,7 @@ without_dali = pytest.mark.skipif(has_dali(), reason="nvidia-dali is installed")
 
 SIZE = 90
 FLIPS = AugmentConfig()
-MUCH = AugmentConfig(rotation_deg=10.0, brightness=0.3, occlusion=0.5)
+MUCH = AugmentConfig(rotation_deg=10.0, brightness=0.3, crop=0.5, jpeg=0.5, occlusion=0.5)
 ENCODINGS = [
     *("png_rgb", "png_gray", "png_rgba", "png_palette", "png_16bit_gray", "jpeg_gray", "jpeg_progressive", "jpeg_444"),
     *("jpeg_cmyk", "jpeg_exif_orientation6", "bmp_rgb", "webp_rgb"),
@@ -262,7 +262,7 @@ def test_the_gpu_decodes_to_the_same_pixels_but_for_rounding(data_root: Path) ->
 
 @pytest.mark.parametrize(("values", "flips"), [({}, True), ({"flip": 0.0}, True), ({"blur": 0.1}, False)])
 def test_only_a_flip_is_left_to_dali(values: dict[str, float], flips: bool) -> None:
-    assert only_flips(Augment(AugmentConfig(**values), 0)) == flips
+    assert Augment(AugmentConfig(**values), 0).only_flips == flips
 
 
 @pytest.mark.parametrize("kind", ["auto", "torch", pytest.param("dali", marks=needs_dali)])
