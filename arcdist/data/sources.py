@@ -12,6 +12,7 @@ from arcdist.data.datasets import RecordDataset, height_by_width
 from arcdist.data.decode import decode
 from arcdist.data.evalsets import read_bin
 from arcdist.data.order import Order
+from arcdist.data.selection import SelectConfig, Selection
 from arcdist.data.synthetic import SyntheticConfig, check_pairs, read_settings, settings, write_pairs, write_record
 from arcdist.data.torch_loader import LoaderConfig, TorchLoader
 from arcdist.errors import ConfigError, DataError
@@ -31,6 +32,7 @@ class DataConfig:
     held_out: str = field(default="", metadata={"help": "of a synthetic source: the .bin of other identities"})
     held_out_pairs: int = field(default=1000, metadata={"help": "of a synthetic source: pairs in held_out"})
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+    select: SelectConfig = field(default_factory=SelectConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loader: LoaderConfig = field(default_factory=LoaderConfig)
 
@@ -46,6 +48,7 @@ class DataConfig:
             if getattr(self, key) < 0:
                 raise ConfigError(f"data.{key}: {getattr(self, key)}: must be 0 (whatever the file has) or more")
         self._validate_synthetic()
+        self.select.validate()
         self.augment.validate()
         self.loader.validate()
         if self.loader.kind == "dali" and not has_dali():
@@ -91,8 +94,8 @@ class DataConfig:
         else:
             _check_rendered("data.held_out", self.held_out, settings(faces, self.held_out_pairs), _count_pairs)
 
-    def open(self) -> RecordDataset:
-        """Return the images.
+    def open(self) -> "RecordDataset | Selection":
+        """Return the images that are trained on.
 
         Errors: DataError for a missing or damaged file; ConfigError when it is not the one that was configured.
         """
@@ -119,11 +122,11 @@ class DataConfig:
                     f"{dataset.stated.path}: says {height_by_width(dataset.image_size)} pixels, but the image of "
                     f"{dataset.name(0)} has {height_by_width((height, width))}"
                 )
-        return dataset
+        return Selection(dataset, self.select) if self.select.selects else dataset
 
     def build_loader(
         self,
-        dataset: RecordDataset,
+        dataset: "RecordDataset | Selection",
         seed: int,
         global_batch_size: int,
         rank: int,
