@@ -43,7 +43,8 @@ class DaliLoader(TorchLoader):
     are the same bit for bit (of a CMYK JPEG, to one level); what is more than a flip is done by `Augment`, in ours.
 
     DALI decodes much that is damaged, and says nothing. So for the first epoch after a start each image is decoded here
-    too, before DALI gets it, and what `TorchLoader` refuses is refused; later, only headers are looked at.
+    too, before DALI gets it, and what `TorchLoader` refuses is refused; later, only headers are looked at. Where bad
+    records are skipped, every image is decoded here first, always.
     """
 
     def batches(self, first_step: int, last_step: int) -> Generator[Batch, None, None]:
@@ -75,15 +76,20 @@ class DaliLoader(TorchLoader):
 
     def _read(self, first_step: int, step: int) -> "_Rows":
         """Return what is fed for a step, decoded once in the first epoch from ``first_step`` on, to check it."""
-        check = decode if (step - first_step) * self.global_batch_size < self.order.size else check_header
+        first_epoch = (step - first_step) * self.global_batch_size < self.order.size
+        check = decode if first_epoch or self.bad_records.skips else check_header
         positions = rows_of_step(step, self.global_batch_size, self.rank, self.world_size)
         samples = self.order.samples(positions.start, positions.stop).tolist()
         labels = torch.empty(len(samples), dtype=torch.int64, pin_memory=self.device.type == "cuda")
-        encoded = []
-        for row, sample in enumerate(samples):
+        encoded: list[np.ndarray] = []
+
+        def take(row: int, sample: int) -> None:
             labels[row], payload = self.dataset.read(sample)
             check(payload, self.dataset.name(sample), self.image_size)
             encoded.append(np.frombuffer(payload, np.uint8))
+
+        for row, sample in enumerate(samples):
+            self.bad_records.replace(partial(take, row), sample, positions[row])
         return _Rows(step, samples, labels, encoded, self.augment.draw(np.asarray(positions)))
 
     def _decode(self, reads: Iterator["Future[_Rows]"], flip: bool) -> Generator[tuple["_Rows", Tensor], None, None]:

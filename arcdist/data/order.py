@@ -46,6 +46,10 @@ class Order:
             sample[outside] = self._encipher(sample[outside], keys[outside])
         return sample.astype(np.int64)
 
+    def substitute(self, position: int, attempt: int) -> int:
+        """Return what is tried in the place of the sample at a position, once that cannot be read."""
+        return int(hash64(self.seed, f"substitute.{attempt}", position) % np.uint64(self.size))
+
     def _encipher(self, value: np.ndarray, keys: np.ndarray) -> np.ndarray:
         """Return a permutation of [0, rows · columns), applied to ``value`` ``[n]``; ``keys`` is ``[n, _ROUNDS]``."""
         columns = math.isqrt(self.size - 1) + 1

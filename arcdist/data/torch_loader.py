@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from arcdist.data.augment import Augment
+from arcdist.data.bad_records import BadRecords
 from arcdist.data.decode import decode, decode_into
 from arcdist.data.order import Order, rows_of_step
 from arcdist.errors import ConfigError
@@ -65,18 +66,35 @@ class Batch:
 
 
 LOADERS = ("auto", "torch", "dali")
+POLICIES = ("error", "skip")
 
 
 @dataclass
 class LoaderConfig:
-    """How a rank's batches are made; changes their speed, never their content but for how a GPU rounds pixels."""
+    """How a rank's batches are made; changes their speed, never their content but for how a GPU rounds pixels.
+
+    What is put in the place of a bad record depends on the seed and the position in the run alone.
+    """
 
     workers: int = field(default=4, metadata={"help": "threads of a rank that decode and augment"})
     prefetch: int = field(default=4, metadata={"help": "batches that are made while one is trained on"})
     kind: str = field(default="auto", metadata={"help": "torch | dali | auto (dali on a GPU where it is installed)"})
 
+    on_bad_record: str = field(
+        default="error", metadata={"help": "error | skip (another image takes the place of one that cannot be read)"}
+    )
+    bad_share: float = field(
+        default=0.001, metadata={"help": "share of the images that may be skipped by a rank; more are an error"}
+    )
+
     def validate(self) -> None:
         """Raise ConfigError where a value cannot be right."""
+        if self.on_bad_record not in POLICIES:
+            raise ConfigError(
+                f"data.loader.on_bad_record: {self.on_bad_record!r}: must be one of {', '.join(POLICIES)}"
+            )
+        if not 0 <= self.bad_share <= 1:
+            raise ConfigError(f"data.loader.bad_share: {self.bad_share}: must be in [0, 1]")
         if self.kind not in LOADERS:
             raise ConfigError(f"data.loader.kind: {self.kind!r}: must be one of {', '.join(LOADERS)}")
         if self.workers < 1:
@@ -129,6 +147,7 @@ class TorchLoader:
         self.config = config
         self.device = torch.device(device)
         self.size_at = size_at
+        self.bad_records = BadRecords(config.on_bad_record == "skip", config.bad_share, order)
         cv2.setNumThreads(0)  # OpenCV's own threads would compete with ours for the same cores
 
     def batches(self, first_step: int, last_step: int) -> Generator[Batch, None, None]:
@@ -169,13 +188,17 @@ class TorchLoader:
         samples = self.order.samples(positions.start, positions.stop)
         parameters = self.augment.draw(np.asarray(positions))
         in_place = self.augment.only_flips and images.shape[1:3] == tuple(self.image_size)
-        for row, sample in enumerate(samples.tolist()):
+
+        def fill(row: int, sample: int) -> None:
             labels[row], payload = self.dataset.read(sample)
             if in_place:
                 decode_into(images[row], payload, partial(self.dataset.name, sample))
             else:
                 image = decode(payload, self.dataset.name(sample), self.image_size)
                 images[row] = self.augment.apply(image, parameters[row], size)
+
+        for row, sample in enumerate(samples.tolist()):
+            self.bad_records.replace(partial(fill, row), sample, positions[row])
         if in_place:
             for row in np.flatnonzero(parameters["flip"]):
                 cv2.flip(images[row], 1, dst=images[row])
