@@ -19,12 +19,14 @@ import struct
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from arcdist.data.index_cache import LEAST_BYTES, cached_index
 from arcdist.data.record_index import RecordError, RecordIndex, read_index
 
 __all__ = ["Headers", "Record", "RecordError", "RecordReader", "RecordWriter"]
@@ -68,7 +70,8 @@ class RecordReader:
     """Random access to the records of a .rec file by their keys; iteration gives them in file order.
 
     The file is mapped, with no position that readers share: one reader may serve many threads and, forked or
-    pickled, many processes. The index takes 16 bytes a record. Opening checks the whole index against the size of
+    pickled, many processes. The index takes 16 bytes a record; a large one is mapped from a cache file, once for all
+    processes of a machine. Opening checks the whole index against the size of
     the file, and the magic of a few records; a record itself is checked when it is read.
 
     Args:
@@ -88,7 +91,7 @@ class RecordReader:
         if index_path is None and not beside.exists():
             self._index = self._scan()
         else:
-            self._index = read_index(Path(index_path or beside), self.path, len(self._map))
+            self._index = self._read_index(Path(index_path or beside))
             self._check_samples()
         self.index_path = self._index.path
 
@@ -225,6 +228,11 @@ class RecordReader:
             headers.label[row] = record.first_label
             headers.payload_bytes[row] = len(record.payload)
         return headers
+
+    def _read_index(self, path: Path) -> RecordIndex:
+        read = partial(read_index, path, self.path, len(self._map))
+        large = path.exists() and path.stat().st_size >= LEAST_BYTES
+        return cached_index(path, len(self._map), read) if large else read()
 
     def _scan(self) -> RecordIndex:
         """Return the index of the whole file, walking it from head to head."""

@@ -1,0 +1,77 @@
+"""A large index is parsed once, and again where one of its files has changed."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from arcdist.data import recordio
+from arcdist.data.index_cache import cached_index
+from arcdist.data.record_index import RecordIndex, read_index
+from arcdist.data.recordio import RecordReader, RecordWriter
+
+N = 1000
+
+
+@pytest.fixture
+def rec(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Return a .rec whose index counts as large."""
+    monkeypatch.setattr(recordio, "LEAST_BYTES", 0)
+    return write(tmp_path / "train.rec", b"first")
+
+
+def write(path: Path, payload: bytes) -> Path:
+    with RecordWriter(path) as writer:
+        for key in range(3, 3 + N):
+            writer.write(key, 0, payload)
+    return path
+
+
+def test_the_cached_index_is_that_of_the_text(rec: Path) -> None:
+    text = read_index(rec.with_suffix(".idx"), rec, rec.stat().st_size)
+    for _ in range(2):  # made, and mapped
+        with RecordReader(rec) as reader:
+            assert reader.sorted_keys().tolist() == text.keys.tolist()
+            assert [reader.offset(key) for key in (3, 500, N + 2)] == text.offsets[[0, 497, N - 1]].tolist()
+            assert reader[500].payload == b"first"
+
+
+def test_the_text_is_parsed_once_by_all_who_open_it_at_the_same_time(rec: Path) -> None:
+    parsed = []
+
+    def read() -> RecordIndex:
+        parsed.append(1)
+        return read_index(rec.with_suffix(".idx"), rec, rec.stat().st_size)
+
+    with ThreadPoolExecutor(8) as pool:
+        opened = [
+            pool.submit(cached_index, rec.with_suffix(".idx"), rec.stat().st_size, read) for _ in range(8)
+        ]  # fmt: skip
+    assert {len(each.result()) for each in opened} == {N}
+    assert len(parsed) == 1
+
+
+def test_a_changed_index_is_parsed_again(rec: Path) -> None:
+    RecordReader(rec).close()
+    write(rec, b"second, and longer")
+    with RecordReader(rec) as reader:
+        assert reader[N + 2].payload == b"second, and longer"
+
+
+@pytest.mark.parametrize("left", [0, 39, 40 + 16 * N - 1])
+def test_a_cache_that_is_cut_short_is_made_again(rec: Path, left: int) -> None:
+    RecordReader(rec).close()
+    cache = rec.with_name("train.idx.cache")
+    os.truncate(cache, left)
+    with RecordReader(rec) as reader:
+        assert len(reader) == N
+    assert cache.stat().st_size == 40 + 16 * N
+
+
+def test_the_index_is_mapped_and_not_copied(rec: Path) -> None:
+    RecordReader(rec).close()
+    mapped = cached_index(rec.with_suffix(".idx"), rec.stat().st_size, lambda: pytest.fail("was parsed again"))
+    assert not mapped.keys.flags.writeable
+    assert isinstance(mapped.keys.base, np.memmap)
