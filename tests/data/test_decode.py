@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import simplejpeg
 
-from arcdist.data.decode import decode
+from arcdist.data.decode import decode, decode_into
 from arcdist.data.recordio import RecordReader
 from arcdist.errors import DataError
 
@@ -145,3 +145,15 @@ def test_a_png_chunk_that_claims_gigabytes_is_refused_at_once() -> None:
 def test_what_is_no_jpeg_png_bmp_or_webp_is_refused(payload: bytes) -> None:
     with pytest.raises(DataError, match="so it is no JPEG, PNG, BMP or WebP"):
         decode(payload, "it")
+
+
+@pytest.mark.parametrize("shape", [(24, 16, 3), (200, 300, 3), (8, 8, 3)])
+def test_what_is_decoded_in_place_is_what_is_decoded_and_another_size_is_refused(shape: tuple[int, int, int]) -> None:
+    payload = simplejpeg.encode_jpeg(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
+    place = np.empty((24, 16, 3), np.uint8)
+    if shape == place.shape:
+        decode_into(place, payload, lambda: "it")
+        np.testing.assert_array_equal(place, decode(payload, "it"))
+    else:
+        with pytest.raises(DataError, match=f"it: is {shape[0]}×{shape[1]} pixels, not 24×16"):
+            decode_into(place, payload, lambda: "it")
