@@ -1,10 +1,12 @@
 """A folder of identities to a training set in insightface's layout."""
 
 import contextlib
+import itertools
 import os
 import time
-from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +23,8 @@ from arcdist.errors import ConfigError, DataError
 from arcdist.prepare.pairs import identities_of
 
 _MAX_SIDE_PX = 4096
+_CHUNK = 16
+_CHUNKS_AHEAD = 2
 
 
 @dataclass
@@ -106,17 +110,19 @@ def pack(config: PackConfig) -> PackReport:
             open(list_aside, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as label_list,
             ThreadPoolExecutor(config.workers) as pool,
         ):
-            for folder in track(folders, "packing", console=console, transient=True, disable=not config.progress):
-                label, files = writer.identities, _files(folder)
-                for file, image in zip(files, pool.map(lambda file: _load(file, config), files)):
-                    name = file.relative_to(root).as_posix()
-                    if isinstance(image, str):
-                        skipped.append(Skipped(name, image))
-                        continue
-                    payload, how = image
-                    key = writer.write(label, payload)
-                    label_list.write(f"{key}\t{label}\t{name}\n")
-                    counts[how] += 1
+            tracked = track(folders, "packing", console=console, transient=True, disable=not config.progress)
+            label, current = 0, None
+            for folder, file, image in _load_in_order(tracked, pool, config):
+                if folder is not current:
+                    label, current = writer.identities, folder
+                name = file.relative_to(root).as_posix()
+                if isinstance(image, str):
+                    skipped.append(Skipped(name, image))
+                    continue
+                payload, how = image
+                key = writer.write(label, payload)
+                label_list.write(f"{key}\t{label}\t{name}\n")
+                counts[how] += 1
             if not writer.images:
                 raise DataError(f"{root}: no readable image in {len(folders)} folders; {_examples(skipped)}")
         list_aside.replace(output.with_suffix(".lst"))
@@ -157,6 +163,24 @@ def _files(folder: Path) -> list[Path]:
         return sorted(entry for entry in folder.iterdir() if not entry.name.startswith("."))
     except OSError as error:
         raise DataError(f"{folder}: cannot be read: {error.strerror}") from None
+
+
+def _load_in_order(
+    folders: Iterable[Path], pool: ThreadPoolExecutor, config: PackConfig
+) -> Iterator[tuple[Path, Path, "tuple[bytes, str] | str"]]:
+    """Yield each file with its folder and what `_load` says of it, in order; a few chunks a worker are in flight."""
+
+    def load(chunk: list[tuple[Path, Path]]) -> list[tuple[Path, Path, "tuple[bytes, str] | str"]]:
+        return [(folder, file, _load(file, config)) for folder, file in chunk]
+
+    files = ((folder, file) for folder in folders for file in _files(folder))
+    running: deque[Future[list[tuple[Path, Path, tuple[bytes, str] | str]]]] = deque()
+    while chunk := list(itertools.islice(files, _CHUNK)):
+        running.append(pool.submit(load, chunk))
+        if len(running) > _CHUNKS_AHEAD * config.workers:
+            yield from running.popleft().result()
+    while running:
+        yield from running.popleft().result()
 
 
 def _load(file: Path, config: PackConfig) -> "tuple[bytes, str] | str":
