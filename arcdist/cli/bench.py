@@ -1,52 +1,85 @@
-"""``arcdist bench``: what is faster and leaner than what on this machine."""
+"""``arcdist bench``: what is faster and leaner than what on this machine, and what damage does."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 from rich.console import Console
 
 from arcdist.bench import report
 from arcdist.bench.data import DataBenchConfig, as_table, bench_data
+from arcdist.bench.fuzz import FuzzConfig, fuzz
 from arcdist.bench.head import HeadBenchConfig, bench_head
 from arcdist.cli.arguments import help_page, parse, wants_help
 from arcdist.errors import ConfigError
 from arcdist.evaluate.report import write_json
 from arcdist.runtime.log import set_up_log
 
-USAGE = """arcdist bench head [--quick] [--classes N,N,…] [key=value …] [--json PATH]
-       arcdist bench data [FILE.rec] [--quick] [key=value …] [--json PATH]"""
 _TABLE_WIDTH = 100
 
 
 def main(arguments: Sequence[str]) -> int:
     """Run ``arcdist bench`` and return the exit code."""
+    named = BENCHES.get(arguments[0]) if arguments else None
     if wants_help(arguments):
-        print(help_page(USAGE, DataBenchConfig if "data" in arguments else HeadBenchConfig))
+        for bench in [named] if named else BENCHES.values():
+            print(help_page(f"arcdist bench {bench.usage}", bench.config))
         return 0
-    if not arguments or arguments[0] not in ("head", "data"):
-        raise ConfigError(f"{arguments[0] if arguments else 'nothing'!r}: must be head or data; usage: {USAGE}")
+    if named is None:
+        found = repr(arguments[0]) if arguments else "nothing"
+        raise ConfigError(f"bench: {found}: must be one of {', '.join(BENCHES)}; arcdist bench --help lists their keys")
     set_up_log(0)
-    if arguments[0] == "data":
-        return _data(parse(DataBenchConfig, arguments[1:], positions=("file",)))
-    return _head(parse(HeadBenchConfig, arguments[1:]))
+    return named.run(parse(named.config, arguments[1:], positions=named.positions))
+
+
+def _head(config: HeadBenchConfig) -> int:
+    result = bench_head(config, lambda so_far: write_json(config.json, so_far) if config.json else None)
+    _show(report.tables(result))
+    if config.pictures:
+        for picture in report.draw(config.pictures, result):
+            print(picture)
+    return 0
 
 
 def _data(config: DataBenchConfig) -> int:
     result = bench_data(config)
-    console = Console()
-    console.width = max(console.width, _TABLE_WIDTH)
-    console.print(as_table(result))
+    _show([as_table(result)])
     if config.json:
         write_json(config.json, result)
     return 0
 
 
-def _head(config: HeadBenchConfig) -> int:
-    result = bench_head(config, lambda so_far: write_json(config.json, so_far) if config.json else None)
+def _fuzz(config: FuzzConfig) -> int:
+    result = fuzz(config)
+    for kind, outcomes in result["outcomes"].items():
+        print(f"{kind}: {', '.join(f'{number} {outcome}' for outcome, number in outcomes.items())}")
+    for found in result["crashes"] + result["silent"]:
+        print(f"  {found}")
+    print(f"slowest file: {result['slowest_s']} s")
+    if config.json:
+        write_json(config.json, result)
+    return 1 if result["crashes"] else 0
+
+
+def _show(tables: Sequence[Any]) -> None:
     console = Console()
     console.width = max(console.width, _TABLE_WIDTH)
-    for table in report.tables(result):
+    for table in tables:
         console.print(table)
-    if config.pictures:
-        for picture in report.draw(config.pictures, result):
-            print(picture)
-    return 0
+
+
+@dataclass(frozen=True)
+class Bench:
+    """One of the things that ``arcdist bench`` measures."""
+
+    usage: str
+    config: type[Any]
+    run: Callable[[Any], int]
+    positions: tuple[str, ...] = ()
+
+
+BENCHES = {
+    "head": Bench("head [--quick] [--classes N,N,…] [key=value …] [--json PATH]", HeadBenchConfig, _head),
+    "data": Bench("data [FILE.rec] [--quick] [key=value …] [--json PATH]", DataBenchConfig, _data, ("file",)),
+    "fuzz": Bench("fuzz [files=N] [key=value …] [--json PATH]", FuzzConfig, _fuzz),
+}

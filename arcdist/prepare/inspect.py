@@ -16,6 +16,7 @@ from arcdist.data.datasets import RecordDataset, height_by_width
 from arcdist.data.decode import decode
 from arcdist.data.evalsets import PairSet, read_bin
 from arcdist.errors import DataError
+from arcdist.prepare.consistency import contradictions
 
 _CHUNK = 256
 _SAMPLED_IMAGES = 512
@@ -37,7 +38,7 @@ def inspect(path: "str | os.PathLike[str]", verify: bool = False, workers: int =
         path: the file.
         verify: read every record and decode every image; then ``image_sizes`` counts all, and in the place of
             ``unreadable_images`` ``faults`` says of each damaged one which record it is and what is wrong, and where a
-            property file contradicts the records.
+            property file, an identity record or an id contradicts the records.
         workers: threads that decode.
 
     Raises:
@@ -83,6 +84,7 @@ def _inspect_rec(dataset: RecordDataset, verify: bool, workers: int) -> dict[str
     if verify:
         check = _check(dataset.read, dataset.name, range(len(dataset)), workers)
         check.faults += _faults_of_other_records(dataset) + _faults_of_property(dataset, check.sizes)
+        check.faults += contradictions(dataset)
         labels = np.array(check.labels, np.int64)
     else:
         labels = dataset.labels()

@@ -1,0 +1,57 @@
+"""What a set says twice must agree: labels within an identity, ids with keys, record 0 with the index."""
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from arcdist.data.recordio import RecordReader
+from arcdist.data.synthetic import SyntheticConfig, write_record
+from arcdist.prepare.inspect import inspect
+
+
+@pytest.fixture
+def rec(tmp_path: Path) -> Path:
+    """Return a set of 4 identities with 5 images each."""
+    write_record(SyntheticConfig(identities=4, images_per_identity=5, image_size=32), tmp_path / "set.rec")
+    return tmp_path / "set.rec"
+
+
+def faults(rec: Path) -> list[str]:
+    """Return the faults that ``--verify`` names."""
+    return inspect(rec, verify=True, workers=1)["faults"]
+
+
+def test_a_whole_set_contradicts_nothing(rec: Path) -> None:
+    assert faults(rec) == []
+
+
+def test_the_real_set_contradicts_nothing(data_root: Path) -> None:
+    assert faults(data_root / "cfp_small.rec") == []
+
+
+def test_another_valid_label_is_found_by_the_identity_record(rec: Path) -> None:
+    with RecordReader(rec) as reader:
+        at = reader.offset(7) + 8 + 4
+    data = bytearray(rec.read_bytes())
+    data[at : at + 4] = struct.pack("<f", 3)
+    rec.write_bytes(data)
+    (fault,) = faults(rec)
+    assert "record 7: label is 3, but most images of its identity (record 22) have 1" in fault
+
+
+def test_an_index_that_leads_to_another_record_is_found_by_the_id(rec: Path) -> None:
+    index = rec.with_suffix(".idx")
+    table = np.loadtxt(index, np.int64)
+    rows = np.flatnonzero(np.isin(table[:, 0], (7, 8)))
+    table[rows, 1] = table[rows[::-1], 1]
+    np.savetxt(index, table, "%d", "\t")
+    found = faults(rec)
+    assert ["record 7: its id is 8" in found[0], "record 8: its id is 7" in found[1], len(found)] == [True, True, 2]
+
+
+def test_a_record_that_is_announced_and_not_there_is_missed(rec: Path) -> None:
+    index = rec.with_suffix(".idx")
+    index.write_text("".join(line for line in index.read_text().splitlines(True) if not line.startswith("7\t")))
+    assert any("1 of the 25 records that record 0 announces are not there" in fault for fault in faults(rec))
