@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from arcdist.backbones.forward import run_blocks, run_last_layers
+from arcdist.backbones.prelu import PReLU
 from arcdist.backbones.registry import register_backbone
 
 
@@ -18,7 +19,7 @@ class ResidualBlock(nn.Module):
         self.bn1 = nn.BatchNorm2d(channels_in)
         self.conv1 = nn.Conv2d(channels_in, channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
-        self.prelu = nn.PReLU(channels)
+        self.prelu = PReLU(channels)
         self.conv2 = nn.Conv2d(channels, channels, 3, stride, padding=1, bias=False)
         self.bn3 = nn.BatchNorm2d(channels)
         self.downsample = nn.Identity()
@@ -60,7 +61,7 @@ class IResNet(nn.Module):
         self.checkpoint_activations = checkpoint_activations
         self.conv1 = nn.Conv2d(3, widths[0], 3, stem_stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(widths[0])
-        self.prelu = nn.PReLU(widths[0])
+        self.prelu = PReLU(widths[0])
         self.layer1 = _layer(widths[0], widths[0], blocks[0])
         self.layer2 = _layer(widths[0], widths[1], blocks[1])
         self.layer3 = _layer(widths[1], widths[2], blocks[2])

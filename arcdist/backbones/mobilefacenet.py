@@ -6,6 +6,7 @@ Twice (``mbf``) or four times (``mbf_large``) as wide as the paper's between the
 from torch import Tensor, nn
 
 from arcdist.backbones.forward import run_blocks, run_last_layers
+from arcdist.backbones.prelu import PReLU
 from arcdist.backbones.registry import register_backbone
 
 
@@ -84,7 +85,7 @@ def _convolution(channels_in: int, channels: int, kernel: int, stride: int = 1, 
     return Layers(
         nn.Conv2d(channels_in, channels, kernel, stride, padding=kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(channels),
-        nn.PReLU(channels),
+        PReLU(channels),
     )
 
 

