@@ -6,6 +6,7 @@ Twice (``mbf``) or four times (``mbf_large``) as wide as the paper's between the
 from torch import Tensor, nn
 
 from arcdist.backbones.forward import run_blocks, run_last_layers
+from arcdist.backbones.grouped import GroupedConv2d
 from arcdist.backbones.prelu import PReLU
 from arcdist.backbones.registry import register_backbone
 
@@ -83,7 +84,7 @@ class MobileFaceNet(nn.Module):
 
 def _convolution(channels_in: int, channels: int, kernel: int, stride: int = 1, groups: int = 1) -> Layers:
     return Layers(
-        nn.Conv2d(channels_in, channels, kernel, stride, padding=kernel // 2, groups=groups, bias=False),
+        GroupedConv2d(channels_in, channels, kernel, stride, padding=kernel // 2, groups=groups, bias=False),
         nn.BatchNorm2d(channels),
         PReLU(channels),
     )

@@ -16,12 +16,12 @@ class PReLU(nn.PReLU):
     On other devices, and where there is no backward pass, it is torch's own.
     """
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Return ``max(x, 0) + slope · min(x, 0)`` of ``[b, C, …]``, in the dtype of ``x``."""
-        own = x.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    def forward(self, input: Tensor) -> Tensor:
+        """Return ``max(x, 0) + slope · min(x, 0)`` of ``[b, C, …]``, in its dtype."""
+        own = input.device.type == "cpu" and torch.is_grad_enabled() and not torch.compiler.is_compiling()
         if not own:
-            return super().forward(x)
-        result: Tensor = _PReLU.apply(x, self.weight)
+            return super().forward(input)
+        result: Tensor = _PReLU.apply(input, self.weight)
         return result
 
 
