@@ -16,7 +16,7 @@ TORCH := $(if $(UV_FIND_LINKS),,--torch-backend=$(if $(shell command -v nvidia-s
 help:
 	@echo "make demo    render faces, train on $(RANKS) ranks, verify on people never seen: about 5 minutes on 2 cores"
 	@echo "make test    lint, type checks, tests"
-	@echo "make bench   measure head and loaders against what others do: about 3 minutes on 2 cores, which should be idle"
+	@echo "make bench   measure head, step and loaders against what others do, in minutes on 2 cores, which should be idle"
 	@echo "make setup   the virtual environment in .venv alone"
 	@echo "make lint    ruff and ty alone"
 
@@ -49,6 +49,7 @@ bench: setup
 	@mkdir -p runs/bench
 	$(BIN)/arcdist bench head --quick --json runs/bench/head.json pictures=runs/bench
 	$(BIN)/arcdist bench data --quick --json runs/bench/data.json
+	$(BIN)/arcdist bench step --quick --json runs/bench/step.json
 
 clean:
 	rm -rf .venv build dist *.egg-info runs data

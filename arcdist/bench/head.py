@@ -122,7 +122,8 @@ def bench_head(config: HeadBenchConfig, leave: Callable[[Mapping[str, Any]], Non
         log.info("%s classes, batch size %d, ranks %d, %s", f"{num_classes:,}", rows, ranks, allocator)
         case = Case(num_classes, rows, config.embedding_dim, device, ranks)
         able = [method for method in methods if method.distributed or ranks == 1]
-        measured = turns.measure([method for method in able if method.name not in wrong], case, allocator)
+        timed = [method for method in able if method.name not in wrong]
+        measured = turns.measure(timed, case, {method.name: allocator for method in timed})
         measured |= {method.name: Measured(skipped=wrong[method.name]) for method in able if method.name in wrong}
         for method in able:
             sizes = {**_sizes(case, method), "allocator": allocator}

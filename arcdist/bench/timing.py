@@ -2,14 +2,15 @@
 
 import gc
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from arcdist.bench import machine
-from arcdist.bench.cases import METHODS, Case, Method, Subject
+from arcdist.bench.cases import METHODS, Case, Subject
 from arcdist.bench.workers import NotMeasuredError, Workers
 from arcdist.runtime import collectives
 from arcdist.runtime.world import RuntimeConfig, open_world
@@ -79,6 +80,36 @@ class StepTimer:
         return time.perf_counter()
 
 
+class Sizes(Protocol):
+    """Where and on how many ranks a step is done."""
+
+    @property
+    def device(self) -> str:
+        """Cpu or cuda."""
+        ...
+
+    @property
+    def ranks(self) -> int:
+        """How many processes share it."""
+        ...
+
+
+class Timeable(Protocol):
+    """A way to do a step."""
+
+    @property
+    def name(self) -> str:
+        """As the results call it."""
+        ...
+
+    def needed_mib(self, case: Any, /) -> float:
+        """Return about what the processes of all ranks need for it."""
+        ...
+
+
+Timer = Callable[[str, Any, str, int], Any]  # method, case, allocator, threads of all ranks → turn(steps), memory()
+
+
 @dataclass
 class Measured:
     """The steps that a method took in a case, on its slowest rank each; or why there are none."""
@@ -109,14 +140,18 @@ class Turns:
     limit_s: float
     threads: int
 
-    def measure(self, methods: Sequence[Method], case: Case, allocator: str) -> dict[str, Measured]:
+    def measure(
+        self, methods: Sequence[Timeable], case: Sizes, allocators: Mapping[str, str], timer: Timer = StepTimer
+    ) -> dict[str, Measured]:
         """Return what each method took, by name: round after round, a turn of each, never two at once.
+
+        ``allocators`` has each method's by its name; ``timer`` is made in its processes.
 
         A method's processes live until the end where those of all methods fit into memory, else for a turn.
         """
         measured = {method.name: Measured() for method in methods}
-        factor = _KEPT_MEMORY if allocator == "tuned" else 1.0
-        needed = {method.name: factor * method.needed_mib(case) for method in methods}
+        factor = {name: _KEPT_MEMORY if kind == "tuned" else 1.0 for name, kind in allocators.items()}
+        needed = {method.name: factor[method.name] * method.needed_mib(case) for method in methods}
         free = machine.free_mib(torch.device(case.device))
         for name, mib in needed.items():
             if mib > free:
@@ -131,7 +166,7 @@ class Turns:
                         continue
                     try:
                         if name not in workers:
-                            workers[name] = Workers(StepTimer, name, case, allocator, self.threads, ranks=case.ranks)
+                            workers[name] = Workers(timer, name, case, allocators[name], self.threads, ranks=case.ranks)
                         self._take_turn(workers[name], found)
                     except NotMeasuredError as error:
                         found.skipped = f"out of memory: {error}"

@@ -10,6 +10,7 @@ from arcdist.bench import report
 from arcdist.bench.data import DataBenchConfig, as_table, bench_data
 from arcdist.bench.fuzz import FuzzConfig, fuzz
 from arcdist.bench.head import HeadBenchConfig, bench_head
+from arcdist.bench.step import StepBenchConfig, bench_step, step_tables
 from arcdist.cli.arguments import help_page, parse, wants_help
 from arcdist.errors import ConfigError
 from arcdist.evaluate.report import write_json
@@ -38,6 +39,11 @@ def _head(config: HeadBenchConfig) -> int:
     if config.pictures:
         for picture in report.draw(config.pictures, result):
             print(picture)
+    return 0
+
+
+def _step(config: StepBenchConfig) -> int:
+    _show(step_tables(bench_step(config, lambda so_far: write_json(config.json, so_far) if config.json else None)))
     return 0
 
 
@@ -80,6 +86,7 @@ class Bench:
 
 BENCHES = {
     "head": Bench("head [--quick] [--classes N,N,…] [key=value …] [--json PATH]", HeadBenchConfig, _head),
+    "step": Bench("step [--quick] [--backbones NAME,NAME,…] [key=value …] [--json PATH]", StepBenchConfig, _step),
     "data": Bench("data [FILE.rec] [--quick] [key=value …] [--json PATH]", DataBenchConfig, _data, ("file",)),
     "fuzz": Bench("fuzz [files=N] [key=value …] [--json PATH]", FuzzConfig, _fuzz),
 }

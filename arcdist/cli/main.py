@@ -15,7 +15,7 @@ VERBS = {
     "align": "find faces in photographs and warp them to the template, 112×112",
     "pack": "make a .rec of a folder of images (one folder an identity), or of rendered faces",
     "inspect": "say what a .rec or .bin holds, and check every record of it",
-    "bench": "time the head beside others', with its memory, its errors and this machine's floors",
+    "bench": "time the head or the whole step beside others, with memory, errors and this machine's floors",
 }
 
 
