@@ -16,6 +16,7 @@ VERBS = {
     "pack": "make a .rec of a folder of images (one folder an identity), or of rendered faces",
     "inspect": "say what a .rec or .bin holds, and check every record of it",
     "bench": "time the head or the whole step beside others, with memory, errors and this machine's floors",
+    "plan": "say what a configuration needs on a cluster: memory, time, communication, cost",
 }
 
 
