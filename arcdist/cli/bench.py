@@ -1,6 +1,6 @@
 """``arcdist bench``: what is faster and leaner than what on this machine, and what damage does."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -67,7 +67,7 @@ def _fuzz(config: FuzzConfig) -> int:
     return 1 if result["crashes"] else 0
 
 
-def _show(tables: Sequence[Any]) -> None:
+def _show(tables: Iterable[Any]) -> None:
     console = Console()
     console.width = max(console.width, _TABLE_WIDTH)
     for table in tables:
