@@ -19,12 +19,23 @@ from arcdist.errors import ConfigError, DataError
 from arcdist.evaluate.report import draw, results_table, write_json
 from arcdist.evaluate.sets import EvaluateConfig, Grid, Scored, read_sets, score_sets
 from arcdist.evaluate.verification import pair_cosines, read_embeddings, verify
+from arcdist.margins import Combined
+from arcdist.margins.unnormalized import ASoftmax
 from arcdist.runtime import collectives
 from arcdist.runtime.log import set_up_log
 from arcdist.runtime.precision import PRECISIONS, choose_precision
 from arcdist.runtime.world import RuntimeConfig, World, open_world
 
 USAGE = "arcdist evaluate MODEL sets=[FILE.bin,…] [key=value …] [--json PATH]"
+PAPER_MARGINS = {
+    "Norm-softmax (1, 0, 0)": Combined(m2=0.0),
+    "A-Softmax (4, 0, 0)": ASoftmax(blend=0.0, blend_min=0.0),
+    "SphereFace (1.35, 0, 0)": Combined(m1=1.35, m2=0.0),
+    "ArcFace (1, 0.5, 0)": Combined(m2=0.5),
+    "CosFace (1, 0, 0.35)": Combined(m2=0.0, m3=0.35),
+    "CM1 (1, 0.3, 0.2)": Combined(m2=0.3, m3=0.2),
+    "CM2 (0.9, 0.4, 0.15)": Combined(m1=0.9, m2=0.4, m3=0.15),
+}
 
 
 @dataclass
@@ -45,10 +56,19 @@ class EvaluateArguments:
     grid: str = field(default="insightface", metadata={"help": "thresholds tried: insightface (0.01 apart) | exact"})
     json: str = field(default="", metadata={"help": "file for the result"})
     pictures: str = field(default="", metadata={"help": "folder for the angle histogram and the ROC"})
+    analysis: str = field(
+        default="", metadata={"help": "margins: target logits and decision boundaries of the paper's losses; no model"}
+    )
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
     def validate(self) -> None:
         """Raise ConfigError where a value cannot be right."""
+        if self.analysis not in ("", "margins"):
+            raise ConfigError(f"analysis: {self.analysis!r}: must be margins")
+        if self.analysis:
+            if self.model or self.sets or not self.pictures:
+                raise ConfigError(f"analysis: {self.analysis} takes no model and no sets, and needs pictures=FOLDER")
+            return
         if not self.model:
             raise ConfigError(f"no model is named; usage: {USAGE}")
         if self.grid not in ("insightface", "exact"):
@@ -72,6 +92,9 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     config = parse(EvaluateArguments, arguments, positions=("model",))
     config.validate()
+    if config.analysis:
+        _draw_margins(config)
+        return 0
     if _holds_embeddings(config.model):
         _tell(config, _score_embeddings(config))
         return 0
@@ -81,6 +104,18 @@ def main(arguments: Sequence[str]) -> int:
     if world.is_first:
         _tell(config, scores)
     return 0
+
+
+def _draw_margins(config: EvaluateArguments) -> None:
+    from arcdist.evaluate import plots_margins  # matplotlib takes a second to import
+
+    folder = Path(config.pictures)
+    folder.mkdir(parents=True, exist_ok=True)
+    curves = plots_margins.target_logit_curves(folder / "target_logits.png", PAPER_MARGINS)
+    plots_margins.decision_boundaries(folder / "boundaries.png", PAPER_MARGINS)
+    print(folder / "target_logits.png", folder / "boundaries.png", sep="\n")
+    if config.json:
+        write_json(config.json, {"target_logit_over_scale_by_degree": curves})
 
 
 def _holds_embeddings(path: str) -> bool:
