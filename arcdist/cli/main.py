@@ -15,7 +15,8 @@ VERBS = {
     "align": "find faces in photographs and warp them to the template, 112×112",
     "pack": "make a .rec of a folder of images (one folder an identity), or of rendered faces",
     "inspect": "say what a .rec or .bin holds, and check every record of it",
-    "bench": "time the head or the whole step beside others, with memory, errors and this machine's floors",
+    "reproduce": "train a table of the ArcFace paper again, cell by cell, and print it beside the paper's",
+    "bench": "measure the head, the whole step or the loaders beside others, or damage files by the thousand",
     "plan": "say what a configuration needs on a cluster: memory, time, communication, cost",
 }
 

@@ -1,0 +1,128 @@
+"""``arcdist reproduce``: a table of the ArcFace paper, trained again cell by cell, or its two-dimensional toy."""
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from rich.console import Console
+
+from arcdist.cli.arguments import help_page, parse, wants_help
+from arcdist.cli.compose import compose_config
+from arcdist.errors import ConfigError
+from arcdist.evaluate.report import write_json
+from arcdist.reproduce.cell import cell_path, run_cell
+from arcdist.reproduce.paper import TABLES, Method
+from arcdist.reproduce.table import collect, printed, read_cell
+from arcdist.reproduce.toy import ToyConfig, run_toy
+from arcdist.runtime import collectives
+from arcdist.runtime.log import set_up_log
+from arcdist.runtime.world import open_world
+from arcdist.train.config import TrainConfig
+
+USAGE = "arcdist reproduce table2|table3|table4 [methods=[NAME,…]] [key=value …] [--json PATH]"
+TOY_USAGE = "arcdist reproduce toy [key=value …] [--json PATH]"
+_WIDTH = 150
+_WITHOUT_SCALE = ("margin=softmax", "margin=a_softmax")
+
+
+@dataclass
+class ReproduceArguments:
+    """What ``arcdist reproduce`` is told."""
+
+    table: str = field(default="", metadata={"help": "table2 | table3 | table4"})
+    methods: list[str] = field(default_factory=list, metadata={"help": "rows of the table to train; empty: all"})
+    seeds: int = field(default=3, metadata={"help": "runs of each method, of seeds 0, 1, …"})
+    recipe: str = field(
+        default="reproduce_scaled", metadata={"help": "what all methods share; the paper's own is reproduce_casia"}
+    )
+    scale: float = field(default=24.0, metadata={"help": "of every margin that has one; reproduce_casia wants 64"})
+    set: list[str] = field(
+        default_factory=list, metadata={"help": "more of a run's keys: set=[data.path=F.rec,train.steps=800]"}
+    )
+    cells: int = field(default=-1, metadata={"help": "cells to train now at most; 0: only print; -1: all that lack"})
+    folder: str = field(default="runs/reproduce", metadata={"help": "where cells and runs go"})
+    json: str = field(default="", metadata={"help": "file for the table"})
+
+    def validate(self) -> None:
+        """Raise ConfigError where a value cannot be right."""
+        if self.table not in TABLES:
+            raise ConfigError(f"{self.table or 'nothing'!r}: must be one of {', '.join(TABLES)}; usage: {USAGE}")
+        known = TABLES[self.table].methods
+        for name in self.methods:
+            if name not in known:
+                raise ConfigError(f"methods: {name!r}: no row of {self.table} (known: {', '.join(known)})")
+        if self.seeds < 1:
+            raise ConfigError(f"seeds: {self.seeds}: must be at least 1")
+
+    @property
+    def setting(self) -> dict[str, object]:
+        """What cells of one table must have in common."""
+        return {"recipe": self.recipe, "scale": self.scale, "set": list(self.set)}
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run ``arcdist reproduce`` and return the exit code."""
+    if wants_help(arguments):
+        print(help_page(USAGE, ReproduceArguments))
+        print(help_page(TOY_USAGE, ToyConfig))
+        return 0
+    if arguments and arguments[0] == "toy":
+        toy = parse(ToyConfig, arguments[1:])
+        run_toy(toy)
+        print(toy.picture)
+        return 0
+    config = parse(ReproduceArguments, arguments, positions=("table",))
+    config.validate()
+    table, folder, seeds = TABLES[config.table], Path(config.folder), range(config.seeds)
+    asked = [(name, seed) for seed in seeds for name in config.methods or table.methods]
+    lacking = [(name, seed) for name, seed in asked if not _is_done(config, cell_path(folder, name, seed))]
+    todo = lacking[: config.cells] if config.cells >= 0 else lacking
+    stages = {cell: _stages(config, table.methods[cell[0]], *cell) for cell in todo}
+    if todo:
+        world = open_world(next(iter(stages.values()))[0].runtime)
+        set_up_log(world.rank)
+        for name, seed in todo:
+            about = {"method": name, "seed": seed, "setting": config.setting}
+            run_cell(stages[name, seed], world, cell_path(folder, name, seed), about)
+    if collectives.rank() == 0:
+        collected = collect(table, folder, seeds) | {"setting": config.setting}
+        Console(width=None if sys.stdout.isatty() else _WIDTH).print(printed(collected))
+        if collected["missing"]:
+            print(f"missing: {', '.join(collected['missing'])}")
+        if config.json:
+            write_json(config.json, collected)
+    return 0
+
+
+def _is_done(config: ReproduceArguments, path: Path) -> bool:
+    """Return whether a cell is there.
+
+    Errors: ConfigError where it was trained in another setting.
+    """
+    if not path.exists():
+        return False
+    setting = read_cell(path).get("setting")
+    if setting != config.setting:
+        raise ConfigError(f"{path}: was trained with {setting}, not {config.setting}; give another folder=")
+    return True
+
+
+def _stages(config: ReproduceArguments, method: Method, name: str, seed: int) -> list[TrainConfig]:
+    """Return the configurations of a cell, checked."""
+    shared = [
+        *(f"recipe={config.recipe}", f"name={name}.seed{seed}", f"seed={seed}", *method.overrides, *config.set),
+        f"folder={Path(config.folder) / 'runs' / f'{name}.seed{seed}'}",
+    ]
+    if method.overrides[0] not in _WITHOUT_SCALE:
+        shared.append(f"margin.scale={config.scale}")
+    first = compose_config(shared)
+    stages = [first]
+    if method.then:
+        images = first.data.images or first.data.synthetic.identities * first.data.synthetic.images_per_identity
+        steps = first.train.total_steps(images)
+        stages = [compose_config([*shared, f"train.steps={(steps + 1) // 2}"])]
+        stages.append(compose_config([*shared, *method.then, f"train.steps={steps}"]))
+    for stage in stages:
+        stage.validate()
+    return stages
