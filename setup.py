@@ -32,6 +32,7 @@ setup(
         "opencv-python-headless>=4.8",
         "safetensors>=0.4",
         "matplotlib>=3.8",
+        "markupsafe>=2.1",
         "rich>=13",
     ],
     extras_require={

@@ -12,6 +12,7 @@ from arcdist.errors import ArcdistError, ConfigError
 VERBS = {
     "train": "train a model: backbone, sharded head, data, schedule, from one configuration",
     "evaluate": "score a checkpoint, other projects' weights, or a file of embeddings on verification sets",
+    "report": "make one HTML file of a finished run: results, pictures, configuration, environment",
     "align": "find faces in photographs and warp them to the template, 112×112",
     "pack": "make a .rec of a folder of images (one folder an identity), or of rendered faces",
     "inspect": "say what a .rec or .bin holds, and check every record of it",

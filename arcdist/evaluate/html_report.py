@@ -1,0 +1,81 @@
+"""A run as one HTML file that can be mailed: what it reached, its pictures, its configuration; no request leaves it."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup, escape
+
+from arcdist.errors import DataError
+
+_PICTURES = ("loss", "angles", "roc")
+_STYLE = """body{font:15px/1.5 system-ui,sans-serif;color:#222;max-width:60rem;margin:2rem auto;padding:0 1rem}
+h1{margin-bottom:0}p.note{color:#6b6b6b;margin-top:0}img{max-width:100%}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums}th,td{padding:.25rem .9rem .25rem 0;text-align:left}
+th{color:#6b6b6b;font-weight:500}tr{border-bottom:1px solid #e4e4e4}
+pre{background:#f6f6f6;padding:1rem;overflow:auto;font-size:13px}"""
+_MOST_BYTES = 2_000_000
+
+
+def html_report(folder: Path) -> str:
+    """Return the report of a finished run's folder.
+
+    Raises DataError where the run has no ``summary.json``, or the report would be larger than 2 MB.
+    """
+    summary = _summary(folder / "summary.json")
+    shown = {key: value for key, value in summary.items() if not isinstance(value, dict)}
+    parts = [
+        Markup("<h1>{}</h1><p class=note>{}</p>").format(summary.get("name", folder.name), summary.get("machine", "")),
+        _sets(summary.get("sets", {})),
+        *(_picture(folder / f"{name}.png") for name in _PICTURES),
+        Markup("<h2>Run</h2>") + _table(shown),
+        Markup("<h2>Environment</h2>") + _table(summary.get("versions", {})),
+    ]
+    if (folder / "config.yaml").exists():
+        config = (folder / "config.yaml").read_text(encoding="utf-8")
+        parts.append(Markup("<details><summary>Configuration</summary><pre>{}</pre></details>").format(config))
+    head = Markup("<!doctype html><html lang=en><meta charset=utf-8><title>{}</title><style>{}</style>").format(
+        summary.get("name", folder.name), Markup(_STYLE)
+    )
+    page = head + Markup("\n").join(parts) + Markup("</html>\n")
+    if len(page.encode()) > _MOST_BYTES:
+        raise DataError(f"{folder}: its report would have {len(page.encode()):,} bytes, over {_MOST_BYTES:,}")
+    return str(page)
+
+
+def _summary(path: Path) -> dict[str, Any]:
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({error}); a report is of a run that has come to its end") from None
+    if not isinstance(summary, dict):
+        raise DataError(f"{path}: is no summary of a run")
+    return summary
+
+
+def _sets(sets: dict[str, Any]) -> Markup:
+    if not sets:
+        return Markup("")
+    rows = [
+        Markup("<tr><td>{}<td>{:,}<td>{:.2f} ± {:.2f}<td>{:.2f}<td>{:.3f}").format(
+            *(name, one["pairs"], 100 * one["accuracy"], 100 * one["std"], 100 * one["eer"], 100 * one["auc"])
+        )
+        for name, one in sets.items()
+    ]
+    head = Markup("<h2>Verification, %</h2><table><tr><th>set<th>pairs<th>accuracy<th>EER<th>AUC")
+    return head + Markup("").join(rows) + Markup("</table>")
+
+
+def _picture(path: Path) -> Markup:
+    if not path.exists():
+        return Markup("")
+    data = base64.b64encode(path.read_bytes()).decode()
+    return Markup('<p><img alt="{}" src="data:image/png;base64,{}">').format(path.stem, data)
+
+
+def _table(values: dict[str, Any]) -> Markup:
+    rows = (Markup("<tr><th>{}<td>{}").format(key, escape(value)) for key, value in values.items())
+    return Markup("<table>") + Markup("").join(rows) + Markup("</table>")
