@@ -45,7 +45,7 @@ def target_logit_curves(path: str | Path, margins: Mapping[str, Margin]) -> dict
         axes.annotate(note, (0, 1), (0, 10), xycoords="axes fraction", textcoords="offset points", color=MUTED)
         axes.set(xlim=(0, 180), ylim=(-2.05, 1.05), xticks=range(0, 181, 30))
         axes.xaxis.set_major_formatter("{x:.0f}°")
-        axes.legend(loc="lower left")
+        axes.legend(loc="upper right")
         figure.savefig(path)
     return {name: [round(float(value), 6) for value in curve[:: _POINTS // 180]] for name, curve in curves.items()}
 
@@ -61,10 +61,12 @@ def decision_boundaries(path: str | Path, margins: Mapping[str, Margin]) -> None
         raise ConfigError("margins: none is given; name at least one")
     theta = np.linspace(0, np.pi / 2, 361)
     rows = -(-len(margins) // _COLUMNS)
-    with matplotlib.rc_context(STYLE | {"axes.grid": False, "axes.titlepad": 6, "axes.titlesize": 9.5}):
+    style = STYLE | {"axes.grid": False, "axes.titlepad": 6, "axes.titlesize": 8.5}
+    style |= {"figure.constrained_layout.w_pad": 0.05, "figure.constrained_layout.h_pad": 0.05}
+    with matplotlib.rc_context(style):
         figure = Figure(figsize=(WIDTH_IN, 2.55 * rows + 0.3))
         panels = figure.subplots(rows, _COLUMNS, squeeze=False).flat
-        for panel, (name, margin) in zip(panels, margins.items()):
+        for (name, margin), panel in zip(margins.items(), panels):
             with_margin, without = target_logits(margin, theta), np.cos(theta)
             first = with_margin[None, :] > without[:, None]  # rows: θ₂; columns: θ₁
             second = with_margin[:, None] > without[None, :]
