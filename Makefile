@@ -15,7 +15,7 @@ TORCH := $(if $(UV_FIND_LINKS),,--torch-backend=$(if $(shell command -v nvidia-s
 
 help:
 	@echo "make demo    render faces, train on $(RANKS) ranks, verify on people never seen: about 5 minutes on 2 cores"
-	@echo "make toy     eight people in two dimensions under eight losses, as a picture: about 2 minutes on 2 cores"
+	@echo "make toy     eight people in two dimensions under eight losses, as a picture: a few minutes on 2 cores"
 	@echo "make test    lint, type checks, tests"
 	@echo "make bench   measure head, step and loaders against what others do, in minutes on 2 cores, which should be idle"
 	@echo "make setup   the virtual environment in .venv alone"
