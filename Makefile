@@ -11,11 +11,10 @@ WHEELS := $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find
 export UV_FIND_LINKS := $(or $(UV_FIND_LINKS),$(WHEELS))
 TORCH := $(if $(UV_FIND_LINKS),,--torch-backend=$(if $(shell command -v nvidia-smi 2>/dev/null),auto,cpu))
 
-.PHONY: help setup demo toy test lint bench clean
+.PHONY: help setup demo test lint bench clean
 
 help:
 	@echo "make demo    render faces, train on $(RANKS) ranks, verify on people never seen: about 5 minutes on 2 cores"
-	@echo "make toy     eight people in two dimensions under eight losses, as a picture: a few minutes on 2 cores"
 	@echo "make test    lint, type checks, tests"
 	@echo "make bench   measure head, step and loaders against what others do, in minutes on 2 cores, which should be idle"
 	@echo "make setup   the virtual environment in .venv alone"
@@ -37,9 +36,6 @@ setup: .venv/ready
 demo: setup
 	@rm -rf runs/demo
 	OMP_NUM_THREADS=1 TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1 $(BIN)/torchrun --standalone --nproc_per_node=$(RANKS) launch/train.py recipe=demo
-
-toy: setup
-	OMP_NUM_THREADS=2 $(BIN)/arcdist reproduce toy
 
 lint: setup
 	$(BIN)/ruff check .

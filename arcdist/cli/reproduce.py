@@ -1,4 +1,4 @@
-"""``arcdist reproduce``: a table of the ArcFace paper, trained again cell by cell, or its two-dimensional toy."""
+"""``arcdist reproduce``: a table of the ArcFace paper, trained again cell by cell."""
 
 import sys
 from collections.abc import Sequence
@@ -14,14 +14,12 @@ from arcdist.evaluate.report import write_json
 from arcdist.reproduce.cell import cell_path, run_cell
 from arcdist.reproduce.paper import TABLES, Method
 from arcdist.reproduce.table import collect, printed, read_cell
-from arcdist.reproduce.toy import ToyConfig, run_toy
 from arcdist.runtime import collectives
 from arcdist.runtime.log import set_up_log
 from arcdist.runtime.world import open_world
 from arcdist.train.config import TrainConfig
 
 USAGE = "arcdist reproduce table2|table3|table4 [methods=[NAME,…]] [key=value …] [--json PATH]"
-TOY_USAGE = "arcdist reproduce toy [key=value …] [--json PATH]"
 _WIDTH = 150
 _WITHOUT_SCALE = ("margin=softmax", "margin=a_softmax")
 
@@ -65,12 +63,6 @@ def main(arguments: Sequence[str]) -> int:
     """Run ``arcdist reproduce`` and return the exit code."""
     if wants_help(arguments):
         print(help_page(USAGE, ReproduceArguments))
-        print(help_page(TOY_USAGE, ToyConfig))
-        return 0
-    if arguments and arguments[0] == "toy":
-        toy = parse(ToyConfig, arguments[1:])
-        run_toy(toy)
-        print(toy.picture)
         return 0
     config = parse(ReproduceArguments, arguments, positions=("table",))
     config.validate()
