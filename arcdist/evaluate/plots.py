@@ -68,6 +68,7 @@ def loss_curve(
     steps: Sequence[int],
     loss: Sequence[float],
     accuracies: Mapping[str, tuple[Sequence[int], Sequence[float]]] | None = None,
+    changes: Mapping[int, str] | None = None,
 ) -> None:
     """Draw the loss over optimizer steps, each value faint and their running mean strong, to a PNG.
 
@@ -75,6 +76,7 @@ def loss_curve(
         steps: ``[N]``, rising.
         loss: ``[N]``; values that are not finite are left out.
         accuracies: by evaluation set, steps and accuracies in [0, 1]: a second panel below.
+        changes: by step, what changed there, so that a jump of the loss has its reason beside it.
     """
     accuracies = accuracies or {}
     step, value = np.asarray(steps), np.asarray(loss, dtype=np.float64)
@@ -90,6 +92,12 @@ def loss_curve(
         _head(panels[0], "Training loss", f"each logged value, and the mean of the {2 * half_window + 1} around it")
         last = np.flatnonzero(np.isfinite(mean))[-1:]
         _label_ends(panels[0], [(step[i], mean[i], f"{mean[i]:.2f}", BLUE) for i in last])
+        for at, what in (changes or {}).items():
+            panels[0].axvline(at, color=MUTED, linewidth=0.8, linestyle=":")
+            panels[0].annotate(
+                what, (at, 1), xycoords=("data", "axes fraction"), xytext=(4, -10), textcoords="offset points",
+                color=MUTED, fontsize="small",
+            )  # fmt: skip
         if accuracies:
             for color, (at, accuracy) in zip(cycle(SERIES), accuracies.values()):
                 panels[1].plot(at, accuracy, color=color, marker="o", markersize=3.5)

@@ -64,6 +64,7 @@ def draw(
     cosines: Mapping[str, tuple[Floats, Floats]],
     results: Mapping[str, VerificationResult],
     accuracies: Mapping[str, tuple[Sequence[int], Sequence[float]]] | None = None,
+    changes: Mapping[int, str] | None = None,
 ) -> list[Path]:
     """Write ``loss.png``, ``angles.png`` and ``roc.png`` to a folder; return the paths of those that were drawn.
 
@@ -76,6 +77,7 @@ def draw(
         cosines: by evaluation set, those of genuine and of impostor pairs, as ``pair_cosines`` gives them.
         results: by evaluation set; the mean of the folds' thresholds is drawn.
         accuracies: by evaluation set, steps and accuracies of the evaluations during training.
+        changes: by step, what of the training changed there.
 
     Raises DataError where the folder cannot be written.
     """
@@ -86,7 +88,7 @@ def draw(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if steps:
-            plots.loss_curve(folder / "loss.png", steps, loss, accuracies)
+            plots.loss_curve(folder / "loss.png", steps, loss, accuracies, changes)
             drawn.append(folder / "loss.png")
         if cosines:
             thresholds = {name: 1 - float(np.mean(result.thresholds)) / 2 for name, result in results.items()}

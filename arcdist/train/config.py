@@ -57,6 +57,11 @@ class LoopConfig(StepConfig):
         """Return the optimizer steps of a run over a data set of ``images``."""
         return self.steps or max(1, int(self.epochs * images / self.global_batch_size))
 
+    def image_size_changes(self, total_steps: int) -> dict[int, int]:
+        """Return the size in pixels that images have from a step on, for each step at which it changes."""
+        starts = [math.ceil(until * total_steps) for until in self.image_sizes_until[:-1]]
+        return dict(zip(starts, self.image_sizes[1:]))
+
     def image_size_at(self, step: int, total_steps: int, full: int) -> int:
         """Return the height and width in pixels of a step's images; ``full`` where none are configured."""
         for size, until in zip(self.image_sizes, self.image_sizes_until):

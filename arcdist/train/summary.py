@@ -56,6 +56,7 @@ def leave(
         cosines={name: scored.cosines for name, scored in scores.items()},
         results={name: scored.result for name, scored in scores.items()},
         accuracies={name: _series(history, f"{name}/accuracy") for name in scores},
+        changes={step: f"images of {size} px" for step, size in summary["image_size_changes"].items()},
     )
     for picture in pictures:
         metrics.show_picture(picture.stem, picture, summary["steps"])

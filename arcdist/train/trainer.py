@@ -312,6 +312,7 @@ class Trainer:
             "world_size": self.world.size,
             "device": str(self.world.device),
             "precision": self.step.precision,
+            "image_size_changes": self.config.train.image_size_changes(self.total_steps),
             "backbone": self.config.backbone.name,
             "parameters": sum(parameter.numel() for parameter in self.step.backbone.parameters()),
         }
