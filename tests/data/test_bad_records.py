@@ -72,6 +72,7 @@ def test_a_skipped_record_is_logged_once_with_its_name(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("arcdist"), "propagate", True)
+    monkeypatch.setattr(logging.getLogger("arcdist"), "disabled", False)  # Hydra turns off the loggers that it finds
     with caplog.at_level(logging.WARNING, "arcdist"):
         list(loader(TorchLoader).batches(0, 10))
     assert sorted(message.split("square ")[1].split(":")[0] for message in caplog.messages) == ["3", "41", "77"]
