@@ -49,14 +49,17 @@ def _other_ids(dataset: RecordDataset, ids: np.ndarray) -> list[str]:
 
 def _other_labels(dataset: RecordDataset, labels: np.ndarray) -> list[str]:
     faults, listed = [], np.zeros(len(dataset), bool)
+    every_list_read = True
     keys = dataset.reader.sorted_keys() if dataset.listed_classes is not None else dataset.keys
     for key in keys[keys > dataset.keys[-1]]:
         try:
             span = np.ravel(dataset.reader[int(key)].label)
-        except DataError:
+        except DataError:  # told elsewhere; what it listed cannot be known
+            every_list_read = False
             continue
         if len(span) != 2 or not 1 <= span[0] <= span[1] <= dataset.key(-1) + 1:
             faults.append(f"{dataset.path}: identity record {key}: its label {span} is no span of images")
+            every_list_read = False
             continue
         first, last = np.searchsorted(dataset.keys, span)
         listed[first:last] = True
@@ -68,7 +71,7 @@ def _other_labels(dataset: RecordDataset, labels: np.ndarray) -> list[str]:
                     f"{dataset.path}: record {dataset.key(sample)}: label is {labels[sample]:.9g}, but most images of "
                     f"its identity (record {key}) have {usual:.9g}"
                 )
-    if listed.any() and not listed.all():
+    if every_list_read and listed.any() and not listed.all():
         sample = int(np.argmin(listed))
         faults.append(f"{dataset.path}: record {dataset.key(sample)}: is an image that no identity record lists")
     return faults
