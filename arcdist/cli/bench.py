@@ -8,6 +8,7 @@ from rich.console import Console
 
 from arcdist.bench import report
 from arcdist.bench.data import DataBenchConfig, as_table, bench_data
+from arcdist.bench.faults_checkpoint import KillsConfig, kills_during_saves
 from arcdist.bench.fuzz import FuzzConfig, fuzz
 from arcdist.bench.head import HeadBenchConfig, bench_head
 from arcdist.bench.step import StepBenchConfig, bench_step, step_tables
@@ -67,6 +68,17 @@ def _fuzz(config: FuzzConfig) -> int:
     return 1 if result["crashes"] else 0
 
 
+def _kills(config: KillsConfig) -> int:
+    result = kills_during_saves(config)
+    print(
+        f"{result['kills']} kills, {result['while_writing']} of them while a checkpoint was being written: "
+        f"{result['torn']} torn, {result['lost']} lost, {result['back']} older than before"
+    )
+    if config.json:
+        write_json(config.json, result)
+    return 1 if result["torn"] or result["lost"] or result["back"] else 0
+
+
 def _show(tables: Iterable[Any]) -> None:
     console = Console()
     console.width = max(console.width, _TABLE_WIDTH)
@@ -89,4 +101,5 @@ BENCHES = {
     "step": Bench("step [--quick] [--backbones NAME,NAME,…] [key=value …] [--json PATH]", StepBenchConfig, _step),
     "data": Bench("data [FILE.rec] [--quick] [key=value …] [--json PATH]", DataBenchConfig, _data, ("file",)),
     "fuzz": Bench("fuzz [files=N] [key=value …] [--json PATH]", FuzzConfig, _fuzz),
+    "kills": Bench("kills [kills=N] [key=value …] [--json PATH]", KillsConfig, _kills),
 }
