@@ -60,14 +60,15 @@ def _weights(folder: Path) -> torch.Tensor:
     )
 
 
-@pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4])
 def test_a_run_that_was_interrupted_ends_with_the_bits_of_one_that_was_not(tmp_path, faces, world_size) -> None:
     rec = faces / "train.rec"
-    whole = _config(tmp_path / "whole", rec)
+    shared = {"train": {"micro_batch_size": 2}}  # 24 images over up to four ranks
+    whole = _config(tmp_path / "whole", rec, shared)
     run_ranks(_run, world_size, whole)
     # 60 images in batches of 24: step 4 lies inside of the second epoch, and the schedule is that of six steps.
-    run_ranks(_stop_after_four_steps, world_size, _config(tmp_path / "cut", rec))
-    run_ranks(_run, world_size, _config(tmp_path / "cut", rec))
+    run_ranks(_stop_after_four_steps, world_size, _config(tmp_path / "cut", rec, shared))
+    run_ranks(_run, world_size, _config(tmp_path / "cut", rec, shared))
     assert torch.equal(_weights(tmp_path / "cut"), _weights(tmp_path / "whole"))
 
 
