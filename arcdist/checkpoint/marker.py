@@ -46,7 +46,9 @@ def read_marker(folder: Path) -> dict[str, Any]:
     if not isinstance(marker, dict):
         raise CheckpointError(f"{folder}: no whole checkpoint: {MARKER} holds no object")
     if marker.get("format") != FORMAT:
-        raise CheckpointError(f"{folder}: format {marker.get('format')}, but this arcdist reads format {FORMAT}")
+        raise CheckpointError(
+            f"{folder}: {MARKER} is of format {marker.get('format')}, but this arcdist reads format {FORMAT}"
+        )
     if marker.pop(_DIGEST, None) != _digest(marker):
         raise CheckpointError(f"{folder}: {MARKER} was changed: its checksum is another")
     wrong = [key for key, kind in _KEYS.items() if not isinstance(marker.get(key), kind)]

@@ -1,18 +1,25 @@
 """Checkpoints: whole or not there, and the same on any number of ranks."""
 
 import hashlib
+import multiprocessing
 import os
 import pickle
+import random
+import re
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 import torch
 from support import run_ranks
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
 from arcdist.checkpoint import retention
+from arcdist.checkpoint.commit import Save
 from arcdist.checkpoint.folder import newest_checkpoint
 from arcdist.checkpoint.lock import RunLock
 from arcdist.checkpoint.manager import CheckpointConfig, CheckpointManager
@@ -56,11 +63,11 @@ def _load(folder: Path, classes: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("classes", [5, 1003])
-@pytest.mark.parametrize("saved_on", [1, 2, 3])
+@pytest.mark.parametrize("saved_on", [1, 2, 3, 4])
 def test_a_checkpoint_loads_bit_for_bit_on_any_number_of_ranks(tmp_path: Path, classes: int, saved_on: int) -> None:
     run_ranks(_save, saved_on, tmp_path, classes)
     net, centers, optimizer = _parts(classes, seed=5)
-    for loaded_on in (1, 2, 4):
+    for loaded_on in (1, 2, 3, 4):
         ranks = run_ranks(_load, loaded_on, tmp_path / "step-000000005", classes)
         assert all(torch.equal(weight, net[0].weight) for weight, _, _ in ranks)
         assert torch.equal(torch.cat([rows for _, rows, _ in ranks]), centers)
@@ -69,7 +76,7 @@ def test_a_checkpoint_loads_bit_for_bit_on_any_number_of_ranks(tmp_path: Path, c
 
 
 def _kept(folder: Path) -> list[int]:
-    return sorted(int(path.name.removeprefix("step-")) for path in folder.iterdir())
+    return sorted(int(path.name.removeprefix("step-")) for path in folder.glob("step-*"))
 
 
 def test_the_newest_whole_one_is_found_and_the_oldest_are_dropped(tmp_path: Path) -> None:
@@ -137,6 +144,41 @@ def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path, 
         _load(newest, 5)
 
 
+def test_a_flipped_bit_of_any_file_is_named_and_the_checkpoint_before_is_used(tmp_path: Path) -> None:
+    _save(tmp_path, 5, 1)
+    _save(tmp_path, 5, 2)
+    newest, draws = tmp_path / "step-000000002", random.Random(0)
+    files = sorted(newest.iterdir())
+    assert [path.name for path in files] == [".metadata", MARKER, "__0_0.distcp", "model.safetensors"]
+    for path in files:
+        whole = path.read_bytes()
+        for bit in [draws.randrange(8 * len(whole)) for _ in range(100)]:
+            changed = bytearray(whole)
+            changed[bit // 8] ^= 1 << bit % 8
+            path.write_bytes(changed)
+            assert newest_checkpoint(tmp_path) == tmp_path / "step-000000001", (path.name, bit)
+            with pytest.raises(CheckpointError, match=re.escape(path.name)):
+                _load(newest, 5)
+        path.write_bytes(whole)
+    assert newest_checkpoint(tmp_path) == newest
+
+
+def _found(folder: Path) -> Path | None:
+    return CheckpointManager(folder, CheckpointConfig()).find("auto")
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_the_only_whole_one_among_damaged_ones_is_found_by_every_rank(tmp_path: Path, world_size: int) -> None:
+    for step in range(1, 6):
+        _save(tmp_path, 5, step, keep=5)
+    second, third, fourth, fifth = (tmp_path / f"step-{step:09d}" for step in range(2, 6))
+    (second / ".metadata").write_bytes(b"")
+    (third / "model.safetensors").unlink()
+    os.truncate(fourth / "__0_0.distcp", 100)
+    (fifth / MARKER).unlink()
+    assert run_ranks(_found, world_size, tmp_path) == [tmp_path / "step-000000001"] * world_size
+
+
 def test_a_folder_that_was_being_written_never_counts(tmp_path: Path) -> None:
     _save(tmp_path, 5, 1)
     (tmp_path / "step-000000001").rename(tmp_path / ".writing-step-000000001")
@@ -172,6 +214,63 @@ def _save_where_it_cannot_be() -> str:
 def test_a_save_that_fails_is_told_on_every_rank_and_leaves_the_group_usable() -> None:
     for answer in run_ranks(_save_where_it_cannot_be, 2):
         assert "cannot be written" in answer
+
+
+def _save_on_a_slow_disk(folder: Path) -> tuple[bool, bool, list[int]]:
+    """Begin a save, change every tensor and ask for two more before a byte of it is written.
+
+    Returns whether the first holds what was there when it began, whether the last holds the changed, and the steps.
+    """
+    net, centers, optimizer = _parts(1003, seed=1)
+    tensors = training_tensors(net, centers, 1003, optimizer)
+    live = [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors.values()]
+    before = [tensor.detach().clone() for tensor in live]
+    manager = CheckpointManager(folder, CheckpointConfig(keep=3))
+    free, write = threading.Event(), Save.write
+
+    def held(save: Save) -> str | None:
+        assert free.wait(60)
+        return write(save)
+
+    with pytest.MonkeyPatch.context() as patch, torch.no_grad():
+        patch.setattr(Save, "write", held)
+        manager.save(1, tensors, {"config": {}})
+        for tensor in live:
+            tensor.fill_(7)
+        manager.save(2, tensors, {"config": {}})
+        threading.Timer(0.2, free.set).start()
+        manager.save(3, tensors, {"config": {}}, wait=True)
+    collectives.barrier()
+    load(folder / "step-000000003", tensors)
+    last = all(bool((tensor == 7).all()) for tensor in live)
+    load(folder / "step-000000001", tensors)
+    return all(map(torch.equal, live, before)), last, _kept(folder)
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_what_changes_after_a_save_has_begun_is_not_in_it_and_no_save_overtakes_another(tmp_path, world_size) -> None:
+    assert run_ranks(_save_on_a_slow_disk, world_size, tmp_path) == [(True, True, [1, 3])] * world_size
+
+
+def _die_at(function: str, folder: Path) -> None:
+    pytest.MonkeyPatch().setattr(function, lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL))
+    _save(folder, 5, 3)
+
+
+@pytest.mark.parametrize("function", ["arcdist.checkpoint.folder.remove", "shutil.rmtree"])
+def test_death_before_older_ones_are_removed_leaves_the_new_one_and_the_next_save_removes_them(
+    tmp_path: Path, function: str
+) -> None:
+    _save(tmp_path, 5, 1)
+    _save(tmp_path, 5, 2)
+    process = multiprocessing.get_context("forkserver").Process(target=_die_at, args=(function, tmp_path))
+    process.start()
+    process.join(60)
+    assert process.exitcode == -signal.SIGKILL
+    assert newest_checkpoint(tmp_path) == tmp_path / "step-000000003"
+    _save(tmp_path, 5, 4)
+    assert _kept(tmp_path) == [3, 4]
+    assert not list(tmp_path.glob(".[tw]*"))
 
 
 def test_keeping_fewer_than_two_is_refused() -> None:
