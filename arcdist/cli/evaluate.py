@@ -8,14 +8,10 @@ from typing import Any, cast
 
 import torch
 from rich.console import Console
-from safetensors import SafetensorError, safe_open
-from torch import nn
 
-from arcdist.backbones import create_backbone
-from arcdist.checkpoint.convert import load_backbone_weights
-from arcdist.checkpoint.folder import WEIGHTS, newest_checkpoint
 from arcdist.cli.arguments import help_page, parse, wants_help
-from arcdist.errors import ConfigError, DataError
+from arcdist.errors import ConfigError
+from arcdist.evaluate.model_source import load_model
 from arcdist.evaluate.report import draw, results_table, write_json
 from arcdist.evaluate.sets import EvaluateConfig, Grid, Scored, read_sets, score_sets
 from arcdist.evaluate.verification import pair_cosines, read_embeddings, verify
@@ -130,7 +126,7 @@ def _score_embeddings(config: EvaluateArguments) -> dict[str, Scored]:
 
 def _score_model(config: EvaluateArguments, world: World) -> dict[str, Scored]:
     collectives.from_rank_0(lambda: _look_at(config))
-    model = load_model(config).to(world.device)
+    model = load_model(config.model, config.backbone, config.embedding_dim).to(world.device)
     return score_sets(
         model.to(memory_format=torch.channels_last),  # ty: ignore[no-matching-overload]
         read_sets(config.sets),
@@ -145,51 +141,7 @@ def _score_model(config: EvaluateArguments, world: World) -> dict[str, Scored]:
 def _look_at(config: EvaluateArguments) -> None:
     """Read what every rank will read, so that a fault is told once."""
     read_sets(config.sets)
-    load_model(config)
-
-
-def load_model(config: EvaluateArguments) -> nn.Module:
-    """Return the backbone that the arguments name, with its weights.
-
-    Errors: DataError where there is none; ConfigError where the file does not say which backbone it is of.
-    """
-    path = Path(config.model)
-    try:
-        path = _weights_in(path) if path.is_dir() else path
-        found = path.exists()
-    except OSError as error:
-        raise DataError(f"{str(path)[:80]}: {error.strerror}") from None
-    if not found:
-        raise DataError(f"{path}: no such file or folder")
-    name, embedding_dim = config.backbone, config.embedding_dim
-    if path.suffix == ".safetensors":
-        told = _metadata(path)
-        name = name or told.get("backbone", "")
-        if told.get("embedding_dim", "").isdecimal():
-            embedding_dim = int(told["embedding_dim"])
-    if not name:
-        raise ConfigError(f"backbone: {path} does not say which network it is of; add backbone=r50, or the like")
-    model = create_backbone(name, embedding_dim)
-    load_backbone_weights(path, model)
-    return model
-
-
-def _weights_in(folder: Path) -> Path:
-    """Return the weights of a run (its end, or its newest checkpoint) or of a checkpoint."""
-    if (folder / WEIGHTS).exists():
-        return folder / WEIGHTS
-    newest = newest_checkpoint(folder / "checkpoints")
-    if newest is None:
-        raise DataError(f"{folder}: holds no {WEIGHTS} and no whole checkpoint")
-    return newest / WEIGHTS
-
-
-def _metadata(path: Path) -> dict[str, str]:
-    try:
-        with safe_open(path, "pt") as file:
-            return file.metadata() or {}
-    except SafetensorError as error:
-        raise DataError(f"{path}: no safetensors file: {error}") from error
+    load_model(config.model, config.backbone, config.embedding_dim)
 
 
 def _tell(config: EvaluateArguments, scores: dict[str, Scored]) -> None:
