@@ -12,6 +12,7 @@ from arcdist.errors import ArcdistError, ConfigError
 VERBS = {
     "train": "train a model: backbone, sharded head, data, schedule, from one configuration",
     "evaluate": "score a checkpoint, other projects' weights, or a file of embeddings on verification sets",
+    "embed": "make a file of embeddings of a .rec, a .bin, an image or a folder of images, on all ranks",
     "report": "make one HTML file of a finished run: results, pictures, configuration, environment",
     "align": "find faces in photographs and warp them to the template, 112×112",
     "pack": "make a .rec of a folder of images (one folder an identity), or of rendered faces",

@@ -67,21 +67,40 @@ def embed(
     mine = np.array_split(np.arange(len(batches)), world_size())[rank()]  # rank 0 always has a batch
 
     def load(batch: list[int]) -> Tensor:
-        return torch.from_numpy(np.stack([_square(images[i], f"{name}: image {i}", image_size) for i in batch]))
+        return torch.from_numpy(np.stack([square_pixels(images[i], f"{name}: image {i}", image_size) for i in batch]))
 
     parts = []
-    with _evaluating(model), autocast(precision, device):
-        for pixels in _ahead(load, (batches[index] for index in mine)):
-            parts.append(_forward(model, pixels.to(device, non_blocking=True), flip))
+    with evaluating(model, precision, device):
+        for part in embed_batches(model, load, (batches[index] for index in mine), device=device, flip=flip):
+            parts.append(part)
             if progress is not None:
-                progress(len(pixels))
+                progress(len(part))
     dim = broadcast_object(parts[0].shape[1] if parts else None)
     embeddings = torch.cat(parts) if parts else torch.empty(0, dim, device=device)
     return gather_uneven_rows(embeddings).cpu()[rows]
 
 
-def _square(image: bytes, name: str, size: int) -> np.ndarray:
-    """Return the pixels, uint8 ``[size, size, 3]`` RGB."""
+def embed_batches(
+    model: nn.Module,
+    load: Callable[[Item], Tensor],
+    batches: Iterable[Item],
+    *,
+    device: torch.device,
+    flip: bool,
+) -> Iterator[Tensor]:
+    """Yield the embeddings of each batch, ``[b, D]`` float32 on the device, while threads load the next ones.
+
+    To be used within ``evaluating``. ``load`` gives a batch's pixels, ``[b, S, S, 3]`` uint8.
+    """
+    for pixels in _ahead(load, batches):
+        yield _forward(model, pixels.to(device, non_blocking=True), flip)
+
+
+def square_pixels(image: bytes, name: str, size: int) -> np.ndarray:
+    """Return the pixels of a square image, resized where it is of another size: uint8 ``[size, size, 3]`` RGB.
+
+    Errors: DataError, with the image's name, where it cannot be decoded or is not square.
+    """
     pixels = decode(image, name)
     height, width = pixels.shape[:2]
     if height != width:
@@ -101,11 +120,12 @@ def _forward(model: nn.Module, pixels: Tensor, flip: bool) -> Tensor:
 
 
 @contextlib.contextmanager
-def _evaluating(model: nn.Module) -> Generator[None]:
+def evaluating(model: nn.Module, precision: str, device: torch.device) -> Generator[None]:
+    """Run the block in inference mode and in a precision, the model in eval mode; its modules get their modes back."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        with torch.inference_mode():
+        with torch.inference_mode(), autocast(precision, device):
             yield
     finally:
         for module, training in modes:
