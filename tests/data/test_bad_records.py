@@ -71,8 +71,9 @@ def test_more_bad_records_than_allowed_are_an_error(kind: type[TorchLoader]) -> 
 def test_a_skipped_record_is_logged_once_with_its_name(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logging.getLogger("arcdist"), "propagate", True)
-    monkeypatch.setattr(logging.getLogger("arcdist"), "disabled", False)  # Hydra turns off the loggers that it finds
+    logger = logging.getLogger("arcdist")  # as a run of another test may have left it
+    for name, value in {"handlers": [caplog.handler], "propagate": False, "disabled": False}.items():
+        monkeypatch.setattr(logger, name, value)
     with caplog.at_level(logging.WARNING, "arcdist"):
         list(loader(TorchLoader).batches(0, 10))
     assert sorted(message.split("square ")[1].split(":")[0] for message in caplog.messages) == ["3", "41", "77"]
