@@ -1,6 +1,7 @@
 """What every margin's configuration has, and how a value that cannot be right is refused."""
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +16,7 @@ def named(name: str) -> Any:
 
 
 @dataclass
-class MarginConfig:
+class MarginConfig(ABC):
     """A margin; ``margin=NAME`` chooses which."""
 
     name: str = named("")
@@ -44,8 +45,8 @@ class MarginConfig:
         margin = self._margin(num_classes, seed)
         return InterclassFilter(margin, self.interclass_filter) if self.interclass_filter < 1 else margin
 
-    def _margin(self, num_classes: int | None, seed: int) -> Margin:
-        raise NotImplementedError
+    @abstractmethod
+    def _margin(self, num_classes: int | None, seed: int) -> Margin: ...
 
     def strength(self, step: int, total_steps: int) -> float:
         """Return the share of the margin that counts at a step, in [0, 1]."""

@@ -1,5 +1,6 @@
 """What a head asks of a margin."""
 
+from abc import ABC, abstractmethod
 from typing import Protocol
 
 from torch import Tensor, nn
@@ -23,7 +24,7 @@ class Negative(Protocol):
         ...
 
 
-class Margin(nn.Module):
+class Margin(nn.Module, ABC):
     """From a row's cosine to its own center, and the log-sum-exp of its negatives, to its loss.
 
     A plain margin defines ``target_logit`` alone. Its state, if it has any, is in buffers: the same on every rank,
@@ -50,6 +51,7 @@ class Margin(nn.Module):
     needs_target_first: bool = False
     rows: Tensor | None = None
 
+    @abstractmethod
     def target_logit(self, cosine: Tensor, norm: Tensor) -> Tensor:
         """Return the target's logit, ``[B]``, scale applied.
 
@@ -57,7 +59,6 @@ class Margin(nn.Module):
             cosine: ``[B]``, of the global batch; beyond ±1 by rounding at most.
             norm: ``[B]``, the embeddings' lengths.
         """
-        raise NotImplementedError
 
     def losses(self, cosine: Tensor, norm: Tensor, negatives: Tensor) -> Tensor:
         """Return each row's loss, ``[B]``.

@@ -1,6 +1,7 @@
 """What a head gives to an auxiliary loss, and what it asks of it."""
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 
 import torch
@@ -45,7 +46,7 @@ class Rows:
         return shard_rows(len(self.labels), self.rank, self.world_size)
 
 
-class AuxiliaryLoss(nn.Module):
+class AuxiliaryLoss(nn.Module, ABC):
     """A loss over the embeddings and centers of a global batch, beside the margin softmax or in its place.
 
     The sum of the ranks' parts is the loss. A rank differentiates its part alone: the gather's backward adds up what
@@ -64,9 +65,9 @@ class AuxiliaryLoss(nn.Module):
     touches_centers: bool = False
     needs_cosine: bool = False
 
+    @abstractmethod
     def part(self, rows: Rows) -> Tensor:
         """Return this rank's part of the loss, a scalar. Every rank calls it, at the same point."""
-        raise NotImplementedError
 
     def sharded_tensors(self) -> dict[str, Tensor]:
         """Return the state that is sharded as the head's centers are: row j belongs to class ``classes.start + j``."""
@@ -77,7 +78,7 @@ class AuxiliaryLoss(nn.Module):
 
 
 @dataclass
-class AuxiliaryConfig:
+class AuxiliaryConfig(ABC):
     """What every auxiliary loss has: how much it counts.
 
     Attributes:
@@ -107,6 +108,6 @@ class AuxiliaryConfig:
         if value not in choices:
             raise ConfigError(f"{self.key}.{name}: {value!r}: must be one of {', '.join(choices)}")
 
+    @abstractmethod
     def build(self, embedding_dim: int, num_classes: int, device: torch.device) -> AuxiliaryLoss:
         """Return the loss, its state on ``device``."""
-        raise NotImplementedError

@@ -1,6 +1,7 @@
 """Losses that push the head's class centers apart: inter-loss, hyperspherical energy."""
 
 import math
+from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
@@ -43,9 +44,9 @@ class _Separation(AuxiliaryLoss):
         super().__init__()
         self.num_classes = num_classes
 
+    @abstractmethod
     def pair(self, cosine: Tensor) -> Tensor:
         """Return what a pair of centers adds, elementwise."""
-        raise NotImplementedError
 
     def part(self, rows: Rows) -> Tensor:
         """Return the part of this rank's centers, as the W_j."""

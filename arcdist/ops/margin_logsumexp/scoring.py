@@ -1,5 +1,6 @@
 """One batch scored against this rank's centers: what the implementations share."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 
 from torch import Tensor
@@ -9,7 +10,7 @@ from arcdist.ops.margin_logsumexp.formula import Formula, Tuning
 _BLOCK_ELEMENTS = {"cpu": 2**19, "cuda": 2**24}  # a CPU's block stays in its cache, a GPU's fills its multiprocessors
 
 
-class Scoring:
+class Scoring(ABC):
     """The forward pass of ``margin_logsumexp``, and what its gradients need.
 
     Attributes:
@@ -50,10 +51,11 @@ class Scoring:
         rows = self.centers[block] if self.rows is None else self.centers.index_select(0, self.rows[block])
         return rows.to(self.embedding.dtype)
 
+    @abstractmethod
     def embedding_gradient(self, lse_gradient: Tensor, cosine_gradient: Tensor) -> Tensor:
         """Return the embeddings' gradient, ``[B, D]``."""
-        raise NotImplementedError
 
+    @abstractmethod
     def centers_gradient(
         self, block: slice, lse_gradient: Tensor, cosine_gradient: Tensor, out: Tensor, add: bool = False
     ) -> None:
@@ -61,7 +63,6 @@ class Scoring:
 
         As if a center's ``inverse_norm`` were a constant: what lies along the center, the caller takes out.
         """
-        raise NotImplementedError
 
 
 def inverse_norms(rows: Tensor) -> Tensor:
