@@ -3,9 +3,8 @@
 import os
 import threading
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from arcdist.errors import ConfigError, DataError
 from arcdist.prepare.alignment import TEMPLATE_SIZE_PX, align_face
 from arcdist.prepare.detectors import DETECTORS, Detector, Face
 from arcdist.prepare.landmarks import read_landmarks
+from arcdist.prepare.ordered import map_in_order
 
 _IMAGES_AHEAD = 8
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -118,7 +118,7 @@ def align(config: AlignConfig) -> AlignReport:
     report = AlignReport(images=len(faces))
     try:
         with ThreadPoolExecutor(config.workers) as pool:
-            results = _in_order(pool, one, list(faces.items()), _IMAGES_AHEAD * config.workers)
+            results = map_in_order(pool, one, list(faces.items()), _IMAGES_AHEAD * config.workers)
             for what, name in track(
                 results,
                 "aligning",
@@ -178,22 +178,6 @@ def _align_one(
     finally:
         aside.unlink(missing_ok=True)
     return what, name
-
-
-def _in_order(
-    pool: ThreadPoolExecutor,
-    work: Callable[[tuple[Path, Path]], tuple[str, str]],
-    items: list[tuple[Path, Path]],
-    ahead: int,
-) -> Iterator[tuple[str, str]]:
-    """Yield the results in the order of the items, with no more than ``ahead`` of them under way."""
-    running: deque[Future[tuple[str, str]]] = deque()
-    for item in items:
-        running.append(pool.submit(work, item))
-        if len(running) >= ahead:
-            yield running.popleft().result()
-    while running:
-        yield running.popleft().result()
 
 
 def _faces_of(root: Path, output: Path, suffix: str) -> dict[Path, Path]:

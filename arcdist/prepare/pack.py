@@ -4,9 +4,9 @@ import contextlib
 import itertools
 import os
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,6 +20,7 @@ from arcdist.data.datasets import MAX_CLASSES, height_by_width
 from arcdist.data.decode import decode
 from arcdist.data.training_set import TrainingSetWriter
 from arcdist.errors import ConfigError, DataError
+from arcdist.prepare.ordered import map_in_order
 from arcdist.prepare.pairs import identities_of
 
 _MAX_SIDE_PX = 4096
@@ -174,13 +175,9 @@ def _load_in_order(
         return [(folder, file, _load(file, config)) for folder, file in chunk]
 
     files = ((folder, file) for folder in folders for file in _files(folder))
-    running: deque[Future[list[tuple[Path, Path, tuple[bytes, str] | str]]]] = deque()
-    while chunk := list(itertools.islice(files, _CHUNK)):
-        running.append(pool.submit(load, chunk))
-        if len(running) > _CHUNKS_AHEAD * config.workers:
-            yield from running.popleft().result()
-    while running:
-        yield from running.popleft().result()
+    chunks = iter(lambda: list(itertools.islice(files, _CHUNK)), [])
+    for loaded in map_in_order(pool, load, chunks, _CHUNKS_AHEAD * config.workers):
+        yield from loaded
 
 
 def _load(file: Path, config: PackConfig) -> "tuple[bytes, str] | str":
