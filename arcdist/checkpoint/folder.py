@@ -103,11 +103,12 @@ def flush(path: Path) -> None:
 
 
 def move_to(aside: Path, final: Path) -> None:
-    """Give what was written aside its name, durably; what has had that name is taken away."""
-    if final.exists():
-        remove([final])
+    """Give what was written aside its name, durably; what has had that name is taken away once it is replaced."""
+    replaced = _set_aside(final) if final.exists() else None
     aside.rename(final)
     flush(final.parent)
+    if replaced is not None:
+        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def keep_weights(checkpoint: Path, to: Path) -> None:
@@ -122,12 +123,15 @@ def keep_weights(checkpoint: Path, to: Path) -> None:
 def remove(checkpoints: Iterable[Path]) -> None:
     """Take checkpoints away: under no circumstance is a half removed one taken for a whole one."""
     for path in checkpoints:
-        trash = path.with_name(f"{_TRASH}{path.name}-{secrets.token_hex(4)}")
         try:
-            path.rename(trash)
-            shutil.rmtree(trash)
+            shutil.rmtree(_set_aside(path))
         except OSError as error:
             _log.warning("%s: cannot be removed: %s", path, error.strerror)
+
+
+def _set_aside(checkpoint: Path) -> Path:
+    """Rename a checkpoint to what never counts, and return that."""
+    return checkpoint.rename(checkpoint.with_name(f"{_TRASH}{checkpoint.name}-{secrets.token_hex(4)}"))
 
 
 def remove_leftovers(folder: Path, but: Path | None = None) -> None:
