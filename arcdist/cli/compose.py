@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
@@ -110,7 +111,9 @@ def _explained(error: Exception) -> ConfigError:
         )
     if match := re.search(r"Could not find '([^']+)'", text):
         group, _, option = match[1].rpartition("/")
-        return ConfigError(f"{group}={option}: no such choice (known: {', '.join(groups().get(group, []))})")
+        known = groups().get(group, [])
+        hint = "".join(f"; did you mean {meant!r}?" for meant in get_close_matches(option, known, n=1))
+        return ConfigError(f"{group}={option}: no such choice{hint} (known: {', '.join(known)})")
     if match := re.search(r"Error merging override (\S+)", text):
         return ConfigError(f"{match[1]}: {reason}")
     return ConfigError(text.splitlines()[0] if text else repr(error))

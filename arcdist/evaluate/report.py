@@ -14,13 +14,14 @@ import numpy.typing as npt
 from rich.table import Table
 
 from arcdist.errors import DataError
+from arcdist.evaluate.metrics import false_accepts_allowed
 from arcdist.evaluate.verification import VerificationResult
 
 Floats = npt.NDArray[np.float64]
 
 
 def results_table(results: Mapping[str, VerificationResult]) -> Table:
-    """Return a table of one row an evaluation set, in percent."""
+    """Return a table of one row an evaluation set, in percent; ``*`` marks a TAR at which no false accept is allowed."""
     targets = sorted({far for result in results.values() for far in result.tar_at_far}, reverse=True)
     table = Table(title="Verification", title_justify="left", title_style="bold")
     table.add_column("set")
@@ -31,11 +32,24 @@ def results_table(results: Mapping[str, VerificationResult]) -> Table:
             name,
             f"{result.pairs:,}",
             f"{100 * result.accuracy:.2f} ± {100 * result.std:.2f}",
-            *(f"{100 * result.tar_at_far[far]:.2f}" if far in result.tar_at_far else "–" for far in targets),
+            *(_tar(result, far) for far in targets),
             f"{100 * result.eer:.2f}",
             f"{100 * result.auc:.3f}",
         )
+    if any(not _allows_one(result, far) for result in results.values() for far in result.tar_at_far):
+        table.caption = "* without any false accept: one would be more than this share of the impostor pairs"
+        table.caption_justify = "left"
     return table
+
+
+def _tar(result: VerificationResult, far: float) -> str:
+    if far not in result.tar_at_far:
+        return "–"
+    return f"{100 * result.tar_at_far[far]:.2f}{'' if _allows_one(result, far) else '*'}"
+
+
+def _allows_one(result: VerificationResult, far: float) -> bool:
+    return false_accepts_allowed(far, result.pairs - result.genuine) > 0
 
 
 def write_json(path: str | Path, content: Mapping[str, Any]) -> None:

@@ -29,6 +29,16 @@ def test_table_says_in_percent_what_each_set_scores() -> None:
     assert text.index("lfw") < text.index("cfp_fp")
 
 
+def test_table_marks_a_tar_that_allows_no_false_accept_of_so_few_impostors() -> None:
+    result = verify(*pairs())  # 30 impostor pairs: one of them is more than 1 %
+    console = Console(width=200, record=True)
+    console.print(results_table({"lfw": result}))
+    text = console.export_text()
+    assert f"{100 * result.tar_at_far[1e-1]:.2f} " in text
+    assert f"{100 * result.tar_at_far[1e-2]:.2f}*" in text
+    assert "* without any false accept" in text
+
+
 def test_json_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     path = tmp_path / "new folder" / "summary.json"
     write_json(path, {"accuracy": 0.5})
