@@ -8,7 +8,9 @@ from dataclasses import fields, replace
 import cv2
 import numpy as np
 import pytest
+import torch
 
+from arcdist.backbones import create_backbone
 from arcdist.data.datasets import RecordDataset
 from arcdist.data.evalsets import read_bin
 from arcdist.data.face_drawing import SPARE_DRAWS, draw_face
@@ -69,20 +71,25 @@ def test_the_size_only_scales_the_picture(size):
     assert np.abs(coarse[0] - coarse[1]).mean() < 6.0
 
 
-def test_pixels_and_colors_do_not_give_an_identity_away():
+def test_neither_pixels_nor_colors_nor_an_untrained_net_give_an_identity_away():
     identities, images = 120, 4
     pixels = np.array([[render(SyntheticConfig(), i, j) for j in range(images)] for i in range(identities)])
     flat = pixels.reshape(identities, images, -1).astype(np.float32)
     colors = pixels.mean(axis=(2, 3))
     projection = np.random.default_rng(0).standard_normal((flat.shape[2], 128), dtype=np.float32)
-    for embedding in (flat @ projection, colors):
+    torch.manual_seed(0)
+    net = create_backbone("tiny", embedding_dim=128).eval()
+    with torch.no_grad():
+        inputs = torch.from_numpy(pixels).flatten(0, 1).permute(0, 3, 1, 2) / 127.5 - 1.0
+        untrained = net(inputs).unflatten(0, (identities, images)).numpy()
+    for embedding in (flat @ projection, colors, untrained):
         embedding = (embedding - embedding.mean(axis=(0, 1))) / embedding.std(axis=(0, 1))
         embedding /= np.linalg.norm(embedding, axis=2, keepdims=True)
         genuine = (embedding[:, ::2] * embedding[:, 1::2]).sum(axis=2).ravel()
         impostor = (embedding[:, :2] * np.roll(embedding[:, 2:], 1, axis=0)).sum(axis=2).ravel()
         thresholds = np.concatenate((genuine, impostor))[:, None]
         best = (0.5 * (genuine >= thresholds).mean(axis=1) + 0.5 * (impostor < thresholds).mean(axis=1)).max()
-        assert best < 0.64  # by the best threshold for these very pairs
+        assert best < 0.56  # by the best threshold for these very pairs
 
 
 def test_the_training_set_reads_back(written):
