@@ -80,6 +80,7 @@ def _pack_folder(config: PackArguments) -> int:
     print(
         f"{report.output}: {report.images} images of {report.identities} identities; {report.kept} as they were, "
         f"{report.encoded} encoded, {report.resized} resized; {len(report.skipped)} files skipped"
+        + (f"; {report.resumed} were there of an interrupted pack" if report.resumed else "")
     )
     for skipped in report.skipped[:_SKIPPED_SHOWN]:
         print(f"  skipped {skipped.file}: {skipped.reason}")

@@ -16,6 +16,7 @@ import mmap
 import numbers
 import os
 import struct
+import zlib
 from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -36,8 +37,7 @@ _MAGIC_BYTES = struct.pack("<I", _MAGIC)
 _HEAD = struct.Struct("<II")
 _IR_HEADER = struct.Struct("<IfQQ")
 _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
-_LENGTH_BITS = 29
-_LENGTH_MASK = (1 << _LENGTH_BITS) - 1
+_LENGTH_BITS, _LENGTH_MASK = 29, (1 << 29) - 1
 _SAMPLED_RECORDS = 64
 _BLOCK_RECORDS = 1 << 16
 
@@ -258,23 +258,31 @@ class RecordWriter:
     """Writes a .rec file and its .idx beside it, byte for byte as mxnet 1.9.1 does.
 
     Both are written aside and take their names when the writer is closed without an error; a writer that is left
-    by an exception leaves nothing.
+    by an exception leaves nothing, or with ``aside`` what it has written.
+
+    Args:
+        path: of the .rec.
+        aside: where the records are written until then; of what is there already ``keep`` takes one after the other,
+            and the rest is written over. None: a name of this process's own.
 
     Raises:
         RecordError: a folder that cannot be written, or what the format cannot hold.
     """
 
-    def __init__(self, path: "str | os.PathLike[str]") -> None:
+    def __init__(self, path: "str | os.PathLike[str]", aside: "Path | None" = None) -> None:
         self.path = Path(path)
         self.index_path = self.path.with_suffix(".idx")
         if self.path == self.index_path:
             raise RecordError(f"{self.path}: the .idx is made beside; give the name of the .rec")
-        ending = f".{os.getpid()}.partial"
-        self._rec_aside, self._index_aside = (p.with_name(p.name + ending) for p in (self.path, self.index_path))
+        self._leaves_aside = aside is not None
+        self._rec_aside = aside or self.path.with_name(f"{self.path.name}.{os.getpid()}.partial")
+        self._index_aside = self._rec_aside.with_name(f"{self._rec_aside.name}.idx")
         self._keys = array("q")
-        self._offset = 0
+        self.offset = self.crc = 0
+        """The byte at which the next record begins, and the CRC-32 of the bytes from the last one's to there."""
         try:
-            self._rec = open(self._rec_aside, "wb")  # noqa: SIM115 — open as long as the writer
+            mode = "r+b" if aside and aside.exists() else "wb"
+            self._rec = open(self._rec_aside, mode)  # noqa: SIM115 — open as long as the writer
             self._index = open(self._index_aside, "w", encoding="ascii", newline="\n")  # noqa: SIM115
         except OSError as error:
             raise RecordError(f"{self.path}: cannot be written: {error.strerror}") from None
@@ -283,8 +291,7 @@ class RecordWriter:
         self, key: int, label: "float | np.ndarray | list[float]", payload: bytes, id: "int | None" = None, id2: int = 0
     ) -> None:
         """Append a record; a scalar label gives flag 0, an array its size; ``id`` is the key unless given."""
-        labels = b""
-        flag = 0
+        flag, labels = 0, b""
         if not isinstance(label, numbers.Real):
             array_label = np.asarray(label, np.float32)
             flag, labels, label = array_label.size, array_label.astype("<f4").tobytes(), 0.0
@@ -301,17 +308,26 @@ class RecordWriter:
         if len(data) > _LENGTH_MASK:
             raise RecordError(f"{self.path}: record {key}: {len(data):_} bytes; a record has less than 2**29")
         parts = _cut(data)
+        self.crc = 0
         try:
             for number, part in enumerate(parts):
                 kind = _LAST if number == len(parts) - 1 else _MIDDLE if number else _FIRST
                 kind = _WHOLE if len(parts) == 1 else kind
                 padding = bytes(_padded(len(part)) - len(part))
-                self._rec.write(_HEAD.pack(_MAGIC, kind << _LENGTH_BITS | len(part)) + part + padding)
-            self._index.write(f"{key}\t{self._offset}\n")
+                framed = _HEAD.pack(_MAGIC, kind << _LENGTH_BITS | len(part)) + part + padding
+                self._rec.write(framed)
+                self.crc = zlib.crc32(framed, self.crc)
+            self._index.write(f"{key}\t{self.offset}\n")
         except OSError as error:
             raise RecordError(f"{self.path}: record {key}: cannot be written: {error.strerror}") from None
         self._keys.append(key)
-        self._offset = self._rec.tell()
+        self.offset = self._rec.tell()
+
+    def keep(self, key: int, end: int) -> None:
+        """Take the bytes that are in ``aside`` from here up to ``end`` for the record with this key."""
+        self._index.write(f"{key}\t{self.offset}\n")
+        self._keys.append(key)
+        self.offset = self._rec.seek(end)
 
     def close(self) -> None:
         """Give both files their names; a reader never sees them half written, nor one with the other's old twin."""
@@ -322,6 +338,7 @@ class RecordWriter:
             self.discard()
             raise RecordError(f"{self.path}: {len(self._keys) - len(keys)} records have a key that was written before")
         try:
+            self._rec.truncate()
             for file in (self._rec, self._index):
                 file.flush()
                 os.fsync(file.fileno())
@@ -334,11 +351,12 @@ class RecordWriter:
             raise RecordError(f"{self.path}: cannot be written: {error.strerror}") from None
 
     def discard(self) -> None:
-        """Remove what was written."""
+        """Remove what was written, unless it is to stay ``aside``."""
         for file, aside in ((self._rec, self._rec_aside), (self._index, self._index_aside)):
             with contextlib.suppress(OSError):  # a full disk refuses the last flush; the file goes all the same
                 file.close()
-            aside.unlink(missing_ok=True)
+            if not self._leaves_aside:
+                aside.unlink(missing_ok=True)
 
     def __enter__(self) -> "RecordWriter":
         """Return the writer, which is closed at the end of the block, or discarded where that fails."""

@@ -19,18 +19,19 @@ class TrainingSetWriter:
     ``[first key, one past its last]`` for each identity, and ``NAME.property`` (``classes,height,width``); also
     ``property``, which insightface looks for, unless the folder holds another .rec.
 
-    An exception inside of the context leaves nothing.
+    An exception inside of the context leaves nothing, or with ``aside`` what it has written.
 
     Args:
         path: of the .rec.
         image_size: height and width in pixels, for the property.
+        aside: as of ``RecordWriter``.
 
     Errors: DataError for a folder that cannot be written.
     """
 
-    def __init__(self, path: str | os.PathLike[str], image_size: int) -> None:
+    def __init__(self, path: str | os.PathLike[str], image_size: int, aside: Path | None = None) -> None:
         self.path, self.image_size = Path(path), image_size
-        self._records = RecordWriter(path)
+        self._records = RecordWriter(path, aside)
         self._first_keys: list[int] = []
         self._next_key = 1
 
@@ -46,13 +47,32 @@ class TrainingSetWriter:
 
     def write(self, label: int, payload: bytes) -> int:
         """Write an encoded image of the last identity, or of the next one; return its key."""
-        assert label in (self.identities - 1, self.identities), f"label {label} after {self.identities} identities"
-        key = self._next_key
-        if label == self.identities:
-            self._first_keys.append(key)
+        key = self._key_for(label)
         self._records.write(key, label, payload)
-        self._next_key += 1
         return key
+
+    def keep(self, label: int, end: int) -> int:
+        """Take what is in ``aside`` up to byte ``end`` for an image of this label; return its key."""
+        key = self._key_for(label)
+        self._records.keep(key, end)
+        return key
+
+    @property
+    def offset(self) -> int:
+        """The byte of the .rec at which the next image's record begins."""
+        return self._records.offset
+
+    @property
+    def crc(self) -> int:
+        """CRC-32 of what the last image's record takes in the file."""
+        return self._records.crc
+
+    def _key_for(self, label: int) -> int:
+        assert label in (self.identities - 1, self.identities), f"label {label} after {self.identities} identities"
+        if label == self.identities:
+            self._first_keys.append(self._next_key)
+        self._next_key += 1
+        return self._next_key - 1
 
     def __enter__(self) -> TrainingSetWriter:
         """Return the writer."""

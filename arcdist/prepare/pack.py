@@ -1,11 +1,9 @@
 """A folder of identities to a training set in insightface's layout."""
 
-import contextlib
 import itertools
-import os
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,12 +18,15 @@ from arcdist.data.datasets import MAX_CLASSES, height_by_width
 from arcdist.data.decode import decode
 from arcdist.data.training_set import TrainingSetWriter
 from arcdist.errors import ConfigError, DataError
+from arcdist.prepare.journal import Entry, Journal
 from arcdist.prepare.ordered import map_in_order
 from arcdist.prepare.pairs import identities_of
 
 _MAX_SIDE_PX = 4096
 _CHUNK = 16
 _CHUNKS_AHEAD = 2
+_IMAGES = ("kept", "encoded", "resized")
+_OF_A_RECORD = ("image_size", "resize", "quality")
 
 
 @dataclass
@@ -79,8 +80,25 @@ class PackReport:
     resized: int
     """Images that were scaled and encoded again."""
     skipped: list[Skipped]
+    resumed: int
+    """Images that an interrupted pack had written."""
     rec_bytes: int
     seconds: float
+
+
+@dataclass(frozen=True)
+class _Loaded:
+    """A file, and the JPEG that is packed of it."""
+
+    folder: Path
+    file: Path
+    stamp: tuple[int, int]
+    """Its bytes and its time of change in ns, before it was read."""
+    payload: bytes
+    how: str
+    """Which of the report's counts an image belongs to, or why the file is skipped."""
+    done: "Entry | None" = None
+    """What an interrupted pack left of it, if it did."""
 
 
 def pack(config: PackConfig) -> PackReport:
@@ -92,46 +110,55 @@ def pack(config: PackConfig) -> PackReport:
     Files that hold no readable image are skipped and reported, and so is an identity without any. Hidden files are
     passed over.
 
+    Until all is written it lies in the folder ``OUT.rec.partial``. There it stays after a kill or an error, and the
+    next call goes on from the first file that is new, changed or gone since; what it writes is, byte for byte, what
+    an undisturbed one would have written.
+
     Raises:
         DataError: no identity, no readable image, an image of another size unless ``resize``, more than `MAX_CLASSES`
-            identities, or an output that cannot be written, in which case there is none.
+            identities, another process that packs into this output, or one that cannot be written.
     """
     config.validate()
     began = time.monotonic()
     root, output = Path(config.images), Path(config.output)
     folders = _identity_folders(root, identities_of(Path(config.exclude)) if config.exclude else set())
+    settings = {"images": str(root.resolve()), **{key: getattr(config, key) for key in _OF_A_RECORD}}
     skipped: list[Skipped] = []
     counts: Counter[str] = Counter()
     console = Console(stderr=True)
-    list_aside = output.with_name(f"{output.stem}.lst.{os.getpid()}.partial")
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            TrainingSetWriter(output, config.image_size) as writer,
-            open(list_aside, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as label_list,
-            ThreadPoolExecutor(config.workers) as pool,
-        ):
-            tracked = track(folders, "packing", console=console, transient=True, disable=not config.progress)
-            label, current = 0, None
-            for folder, file, image in _load_in_order(tracked, pool, config):
-                if folder is not current:
-                    label, current = writer.identities, folder
-                name = file.relative_to(root).as_posix()
-                if isinstance(image, str):
-                    skipped.append(Skipped(name, image))
-                    continue
-                payload, how = image
-                key = writer.write(label, payload)
-                label_list.write(f"{key}\t{label}\t{name}\n")
-                counts[how] += 1
-            if not writer.images:
-                raise DataError(f"{root}: no readable image in {len(folders)} folders; {_examples(skipped)}")
-        list_aside.replace(output.with_suffix(".lst"))
+        with Journal(output.with_name(f"{output.name}.partial"), settings) as journal:
+            list_aside = journal.folder / "list"
+            with (
+                TrainingSetWriter(output, config.image_size, journal.records) as writer,
+                open(list_aside, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as label_list,
+                ThreadPoolExecutor(config.workers) as pool,
+            ):
+                tracked = track(folders, "packing", console=console, transient=True, disable=not config.progress)
+                files = ((folder, file) for folder in tracked for file in _files(folder))
+                label, current = 0, None
+                for loaded in _resume_then_load(files, root, journal, pool, config):
+                    if loaded.folder is not current:
+                        label, current = writer.identities, loaded.folder
+                    name, done = loaded.file.relative_to(root).as_posix(), loaded.done
+                    is_image = loaded.how in _IMAGES
+                    if is_image:
+                        key = writer.keep(label, done.end) if done else writer.write(label, loaded.payload)
+                        label_list.write(f"{key}\t{label}\t{name}\n")
+                        counts.update([loaded.how, "resumed"] if done else [loaded.how])
+                    else:
+                        skipped.append(Skipped(name, loaded.how))
+                    if not done:
+                        crc = writer.crc if is_image else 0
+                        journal.add(Entry(name, *loaded.stamp, loaded.how, writer.offset, crc))
+                if not writer.images:
+                    raise DataError(f"{root}: no readable image in {len(folders)} folders; {_examples(skipped)}")
+                for ending in (".lst", ".property"):  # of a set that had this name
+                    output.with_suffix(ending).unlink(missing_ok=True)
+            list_aside.replace(output.with_suffix(".lst"))
     except OSError as error:
         raise DataError(f"{output}: cannot be written: {error.strerror}") from None
-    finally:
-        with contextlib.suppress(OSError):
-            list_aside.unlink()
     return PackReport(
         output=str(output),
         identities=writer.identities,
@@ -140,6 +167,7 @@ def pack(config: PackConfig) -> PackReport:
         encoded=counts["encoded"],
         resized=counts["resized"],
         skipped=skipped,
+        resumed=counts["resumed"],
         rec_bytes=output.stat().st_size,
         seconds=time.monotonic() - began,
     )
@@ -166,33 +194,56 @@ def _files(folder: Path) -> list[Path]:
         raise DataError(f"{folder}: cannot be read: {error.strerror}") from None
 
 
+def _resume_then_load(
+    files: Iterator[tuple[Path, Path]], root: Path, journal: Journal, pool: ThreadPoolExecutor, config: PackConfig
+) -> Iterator[_Loaded]:
+    """Yield each file in order: as the journal knows it, and from the first that it does not know as it is loaded."""
+    for folder, file in files:
+        stamp = _stamp(file)
+        done = journal.next(file.relative_to(root).as_posix(), *stamp)
+        if done and done.how not in _IMAGES and _load(file, config) != (b"", done.how):  # it can be read by now
+            journal.forget()
+            done = None
+        if not done:
+            yield from _load_in_order(itertools.chain([(folder, file)], files), pool, config)
+            return
+        yield _Loaded(folder, file, stamp, b"", done.how, done)
+
+
 def _load_in_order(
-    folders: Iterable[Path], pool: ThreadPoolExecutor, config: PackConfig
-) -> Iterator[tuple[Path, Path, "tuple[bytes, str] | str"]]:
-    """Yield each file with its folder and what `_load` says of it, in order; a few chunks a worker are in flight."""
+    files: Iterator[tuple[Path, Path]], pool: ThreadPoolExecutor, config: PackConfig
+) -> Iterator[_Loaded]:
+    """Yield each file with what `_load` says of it, in order; a few chunks a worker are in flight."""
 
-    def load(chunk: list[tuple[Path, Path]]) -> list[tuple[Path, Path, "tuple[bytes, str] | str"]]:
-        return [(folder, file, _load(file, config)) for folder, file in chunk]
+    def load(chunk: list[tuple[Path, Path]]) -> list[_Loaded]:
+        return [_Loaded(folder, file, _stamp(file), *_load(file, config)) for folder, file in chunk]
 
-    files = ((folder, file) for folder in folders for file in _files(folder))
     chunks = iter(lambda: list(itertools.islice(files, _CHUNK)), [])
     for loaded in map_in_order(pool, load, chunks, _CHUNKS_AHEAD * config.workers):
         yield from loaded
 
 
-def _load(file: Path, config: PackConfig) -> "tuple[bytes, str] | str":
-    """Return the JPEG of an image and which of the report's counts it belongs to, or why it is skipped."""
+def _stamp(file: Path) -> tuple[int, int]:
+    try:
+        status = file.stat()
+    except OSError:  # that it cannot be read is found next
+        return 0, 0
+    return status.st_size, status.st_mtime_ns
+
+
+def _load(file: Path, config: PackConfig) -> tuple[bytes, str]:
+    """Return the JPEG of an image and which of the report's counts it belongs to, or nothing and why it is skipped."""
     if file.is_dir():
-        return "a folder in an identity's folder"
+        return b"", "a folder in an identity's folder"
     if any(character in file.name for character in "\t\r\n"):
-        return "a tab or line break in the name, which a label list cannot hold"
+        return b"", "a tab or line break in the name, which a label list cannot hold"
     try:
         payload = file.read_bytes()
         image = decode(payload, file.name)
     except OSError as error:
-        return f"cannot be read: {error.strerror}"
+        return b"", f"cannot be read: {error.strerror}"
     except DataError as error:
-        return str(error).removeprefix(f"{file.name}: ")
+        return b"", str(error).removeprefix(f"{file.name}: ")
     size = (config.image_size, config.image_size)
     how = "encoded"
     if image.shape[:2] != size:
