@@ -1,4 +1,4 @@
-"""``arcdist pack``: a folder of images, or rendered faces, to a .rec or a .bin."""
+"""``arcdist pack``: a folder of images, other sets, or rendered faces, to a .rec or a .bin."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -12,8 +12,10 @@ from arcdist.errors import ConfigError
 from arcdist.evaluate.report import write_json
 from arcdist.prepare.pack import PackConfig, pack
 from arcdist.prepare.pairs import PairsConfig, pack_pairs
+from arcdist.prepare.repack import RepackConfig, repack
 
 USAGE = """arcdist pack IMAGE_FOLDER OUT.rec [key=value …]              one folder an identity
+       arcdist pack A.rec[,B.rec …] OUT.rec [key=value …]          merged, split or filtered by identity
        arcdist pack IMAGE_FOLDER OUT.bin pairs=PAIRS.txt            a verification set of LFW's pairs.txt
        arcdist pack synthetic OUT.rec|OUT.bin [key=value …]         rendered identities"""
 _POSITIONS = ("images", "output")
@@ -23,6 +25,13 @@ _SKIPPED_SHOWN = 10
 @dataclass
 class PackArguments(PackConfig):
     """What ``arcdist pack IMAGE_FOLDER OUT.rec`` is told."""
+
+    json: str = field(default="", metadata={"help": "file for the report"})
+
+
+@dataclass
+class RepackArguments(RepackConfig):
+    """What ``arcdist pack A.rec OUT.rec`` is told."""
 
     json: str = field(default="", metadata={"help": "file for the report"})
 
@@ -52,6 +61,8 @@ def main(arguments: Sequence[str]) -> int:
     images, output = _named(arguments)
     if images == "synthetic" and not Path("synthetic").is_dir():
         return _render(parse(RenderArguments, arguments, _POSITIONS))
+    if images.endswith(".rec") and not Path(images).is_dir():
+        return _repack(parse(RepackArguments, arguments, _POSITIONS))
     if Path(output).suffix == ".bin":
         return _pack_pairs(parse(PairsArguments, arguments, _POSITIONS))
     return _pack_folder(parse(PackArguments, arguments, _POSITIONS))
@@ -70,7 +81,7 @@ def _named(arguments: Sequence[str]) -> tuple[str, str]:
 
 
 def _help() -> str:
-    sections = {"a .bin of pairs": PairsConfig, "rendered identities": SyntheticConfig}
+    sections = {".rec to .rec": RepackConfig, "a .bin of pairs": PairsConfig, "rendered identities": SyntheticConfig}
     more = [line for title, kind in sections.items() for line in ("", title, *help_lines(kind))]
     return "\n".join([help_page(USAGE, PackArguments), *more])
 
@@ -86,6 +97,15 @@ def _pack_folder(config: PackArguments) -> int:
         print(f"  skipped {skipped.file}: {skipped.reason}")
     if len(report.skipped) > _SKIPPED_SHOWN:
         print(f"  … and {len(report.skipped) - _SKIPPED_SHOWN} more (--json PATH lists them)")
+    return _leave(config.json, asdict(report))
+
+
+def _repack(config: RepackArguments) -> int:
+    report = repack(config)
+    print(
+        f"{report.output}: {report.images} images of {report.identities} identities; {report.left_out} images of "
+        f"{', '.join(report.sources)} left out"
+    )
     return _leave(config.json, asdict(report))
 
 

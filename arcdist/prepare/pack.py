@@ -16,9 +16,9 @@ from rich.progress import track
 
 from arcdist.data.datasets import MAX_CLASSES, height_by_width
 from arcdist.data.decode import decode
-from arcdist.data.training_set import TrainingSetWriter
 from arcdist.errors import ConfigError, DataError
 from arcdist.prepare.journal import Entry, Journal
+from arcdist.prepare.named_set import NamedSetWriter
 from arcdist.prepare.ordered import map_in_order
 from arcdist.prepare.pairs import identities_of
 
@@ -128,41 +128,38 @@ def pack(config: PackConfig) -> PackReport:
     console = Console(stderr=True)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        with Journal(output.with_name(f"{output.name}.partial"), settings) as journal:
-            list_aside = journal.folder / "list"
-            with (
-                TrainingSetWriter(output, config.image_size, journal.records) as writer,
-                open(list_aside, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as label_list,
-                ThreadPoolExecutor(config.workers) as pool,
-            ):
-                tracked = track(folders, "packing", console=console, transient=True, disable=not config.progress)
-                files = ((folder, file) for folder in tracked for file in _files(folder))
-                label, current = 0, None
-                for loaded in _resume_then_load(files, root, journal, pool, config):
-                    if loaded.folder is not current:
-                        label, current = writer.identities, loaded.folder
-                    name, done = loaded.file.relative_to(root).as_posix(), loaded.done
-                    is_image = loaded.how in _IMAGES
-                    if is_image:
-                        key = writer.keep(label, done.end) if done else writer.write(label, loaded.payload)
-                        label_list.write(f"{key}\t{label}\t{name}\n")
-                        counts.update([loaded.how, "resumed"] if done else [loaded.how])
-                    else:
-                        skipped.append(Skipped(name, loaded.how))
-                    if not done:
-                        crc = writer.crc if is_image else 0
-                        journal.add(Entry(name, *loaded.stamp, loaded.how, writer.offset, crc))
-                if not writer.images:
-                    raise DataError(f"{root}: no readable image in {len(folders)} folders; {_examples(skipped)}")
-                for ending in (".lst", ".property"):  # of a set that had this name
-                    output.with_suffix(ending).unlink(missing_ok=True)
-            list_aside.replace(output.with_suffix(".lst"))
+        with (
+            Journal(output.with_name(f"{output.name}.partial"), settings) as journal,
+            NamedSetWriter(output, config.image_size, journal.records) as writer,
+            ThreadPoolExecutor(config.workers) as pool,
+        ):
+            tracked = track(folders, "packing", console=console, transient=True, disable=not config.progress)
+            files = ((folder, file) for folder in tracked for file in _files(folder))
+            label, current = 0, None
+            for loaded in _resume_then_load(files, root, journal, pool, config):
+                if loaded.folder is not current:
+                    label, current = writer.set.identities, loaded.folder
+                name, done = loaded.file.relative_to(root).as_posix(), loaded.done
+                is_image = loaded.how in _IMAGES
+                if not is_image:
+                    skipped.append(Skipped(name, loaded.how))
+                elif done:
+                    writer.keep(label, done.end, name)
+                    counts.update([loaded.how, "resumed"])
+                else:
+                    writer.write(label, loaded.payload, name)
+                    counts[loaded.how] += 1
+                if not done:
+                    crc = writer.set.crc if is_image else 0
+                    journal.add(Entry(name, *loaded.stamp, loaded.how, writer.set.offset, crc))
+            if not writer.set.images:
+                raise DataError(f"{root}: no readable image in {len(folders)} folders; {_examples(skipped)}")
     except OSError as error:
         raise DataError(f"{output}: cannot be written: {error.strerror}") from None
     return PackReport(
         output=str(output),
-        identities=writer.identities,
-        images=writer.images,
+        identities=writer.set.identities,
+        images=writer.set.images,
         kept=counts["kept"],
         encoded=counts["encoded"],
         resized=counts["resized"],
