@@ -1,6 +1,7 @@
 """The keys of a typed configuration: their help, and what was meant by one that does not exist."""
 
 import difflib
+import keyword
 import typing
 from collections.abc import Iterator
 from dataclasses import MISSING, dataclass, fields, is_dataclass, replace
@@ -31,10 +32,15 @@ def keys_of(config_class: type, prefix: str = "") -> Iterator[Key]:
         if is_dataclass(kind):
             yield from _keys_of_part(typing.cast(type, kind), f"{prefix}{item.name}.")
             continue
-        default = item.default if item.default is not MISSING else None
+        default = item.default
         if item.default_factory is not MISSING:
             default = item.default_factory()
-        yield Key(prefix + item.name, default, item.metadata.get("help", ""))
+        yield Key(prefix + spelled(item.name), default, item.metadata.get("help", ""))
+
+
+def spelled(field: str) -> str:
+    """Return the key of a field: its name, but ``with`` of the field ``with_``, for Python keeps that word."""
+    return field[:-1] if field.endswith("_") and keyword.iskeyword(field[:-1]) else field
 
 
 def _keys_of_part(part: type, prefix: str) -> Iterator[Key]:
@@ -79,7 +85,10 @@ def unknown_key(key: str, config_class: type, owner: str = "") -> ConfigError:
 
 def help_lines(config_class: type) -> list[str]:
     """Return one line a key: name, default, meaning."""
-    rows = [(f"{key.name}={_text(key.default)}", key.help) for key in keys_of(config_class)]
+    rows = [
+        (key.name, f"needed: {key.help}") if key.default is MISSING else (f"{key.name}={_text(key.default)}", key.help)
+        for key in keys_of(config_class)
+    ]
     width = min(46, max(len(left) for left, _ in rows))
     return [f"  {left:<{width}}  {meaning}" for left, meaning in rows]
 

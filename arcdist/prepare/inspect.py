@@ -1,4 +1,4 @@
-"""What is in a .rec or a .bin: counts, faults, and a sheet of its images."""
+"""What is in a .rec or a .bin: counts and faults."""
 
 import os
 from array import array
@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 
 from arcdist.data.datasets import RecordDataset, height_by_width
@@ -17,13 +16,11 @@ from arcdist.data.decode import decode
 from arcdist.data.evalsets import PairSet, read_bin
 from arcdist.errors import DataError
 from arcdist.prepare.consistency import contradictions
+from arcdist.prepare.contact_sheet import spread
 
 _CHUNK = 256
 _SAMPLED_IMAGES = 512
 _IMAGES_PER_IDENTITY = (0, 1, 2, 3, 5, 10, 20, 50, 100, 200, 500)
-_TILE_PX = 112
-_GAP_PX = 4
-_WHITE, _GREEN, _RED, _UNREADABLE = (255, 255, 255), (60, 160, 80), (200, 60, 60), (90, 0, 60)
 
 
 def inspect(path: "str | os.PathLike[str]", verify: bool = False, workers: int = 4) -> dict[str, Any]:
@@ -56,30 +53,6 @@ def inspect(path: "str | os.PathLike[str]", verify: bool = False, workers: int =
         dataset.close()
 
 
-def contact_sheet(path: "str | os.PathLike[str]", count: int = 64) -> np.ndarray:
-    """Return a grid of about ``count`` images, RGB, uint8 ``[H, W, 3]``.
-
-    Of a .rec they are spread evenly over the file; of a .bin they are pairs, side by side, framed green where both
-    are the same person and red where not. An image that cannot be decoded is a dark tile.
-    """
-    path = Path(path)
-    if path.suffix == ".bin":
-        pairs = read_bin(path)
-        tiles = []
-        for pair in _spread(len(pairs.same), max(1, count // 2)):
-            frame = _GREEN if pairs.same[pair] else _RED
-            tiles.append(np.hstack([_tile(image, path.name, frame) for image in pairs.images[2 * pair : 2 * pair + 2]]))
-    else:
-        dataset = RecordDataset(path)
-        samples = _spread(len(dataset), max(1, count))
-        tiles = [_tile(dataset.read(sample)[1], dataset.name(sample), _WHITE) for sample in samples]
-        dataset.close()
-    height, width, _ = tiles[0].shape
-    columns = max(1, round((len(tiles) * height / width) ** 0.5))
-    tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % columns)
-    return np.vstack([np.hstack(tiles[row : row + columns]) for row in range(0, len(tiles), columns)])
-
-
 def _inspect_rec(dataset: RecordDataset, verify: bool, workers: int) -> dict[str, Any]:
     if verify:
         check = _check(dataset.read, dataset.name, range(len(dataset)), workers)
@@ -88,7 +61,7 @@ def _inspect_rec(dataset: RecordDataset, verify: bool, workers: int) -> dict[str
         labels = np.array(check.labels, np.int64)
     else:
         labels = dataset.labels()
-        check = _check(dataset.read, dataset.name, _spread(len(dataset), _SAMPLED_IMAGES), workers)
+        check = _check(dataset.read, dataset.name, spread(len(dataset), _SAMPLED_IMAGES), workers)
     counts = np.bincount(labels, minlength=dataset.num_classes)
     present = counts[counts > 0]
     summary: dict[str, Any] = {
@@ -116,7 +89,7 @@ def _inspect_bin(path: Path, pairs: PairSet, verify: bool, workers: int) -> dict
         return number, pairs.images[number]
 
     images = len(pairs.images)
-    samples = range(images) if verify else _spread(images, _SAMPLED_IMAGES)
+    samples = range(images) if verify else spread(images, _SAMPLED_IMAGES)
     check = _check(read, lambda number: f"{path.name} image {number}", samples, workers)
     genuine = int(pairs.same.sum())
     return {
@@ -197,17 +170,3 @@ def _histogram(counts: np.ndarray) -> dict[str, int]:
     for low, high in zip(_IMAGES_PER_IDENTITY, [*_IMAGES_PER_IDENTITY[1:], None]):
         names.append(f"{low}+" if high is None else str(low) if high == low + 1 else f"{low}-{high - 1}")
     return {name: int(number) for name, number in zip(names, numbers) if number}
-
-
-def _spread(length: int, count: int) -> list[int]:
-    """Return at most ``count`` of ``length`` positions, evenly apart."""
-    return np.unique(np.linspace(0, length - 1, min(length, count)).astype(int)).tolist()
-
-
-def _tile(payload: bytes, name: str, frame: tuple[int, int, int]) -> np.ndarray:
-    """Return an image on a frame of that color."""
-    try:
-        image = cv2.resize(decode(payload, name), (_TILE_PX, _TILE_PX), interpolation=cv2.INTER_AREA)
-    except DataError:
-        image = np.full((_TILE_PX, _TILE_PX, 3), _UNREADABLE, np.uint8)
-    return cv2.copyMakeBorder(image, _GAP_PX, _GAP_PX, _GAP_PX, _GAP_PX, cv2.BORDER_CONSTANT, value=frame)

@@ -86,6 +86,11 @@ class RecordNames:
         order = np.argsort(self._keys, kind="stable")
         self._keys, self._starts = self._keys[order], self._starts[order]
 
+    @property
+    def known(self) -> bool:
+        """Whether there is a list."""
+        return len(self._keys) > 0
+
     def __getitem__(self, key: int) -> str:
         """Return the name of the record with this key."""
         at = int(np.searchsorted(self._keys, key))

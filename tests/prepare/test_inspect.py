@@ -9,7 +9,8 @@ import pytest
 from arcdist.data.evalsets import write_bin
 from arcdist.data.recordio import RecordReader, RecordWriter
 from arcdist.errors import DataError
-from arcdist.prepare.inspect import contact_sheet, inspect
+from arcdist.prepare.contact_sheet import contact_sheet
+from arcdist.prepare.inspect import inspect
 
 
 def test_a_real_training_set_has_the_numbers_of_its_description(data_root: Path) -> None:
