@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from arcdist.data.decode import decode
-from arcdist.data.recordio import RecordReader
+from arcdist.data.recordio import Record, RecordReader
 from arcdist.errors import DataError
 
 MAX_CLASSES = 1 << 24
@@ -83,10 +83,18 @@ class RecordDataset:
             DataError: a damaged record, or a label that is not one of 0 .. num_classes − 1.
         """
         record = self.reader[self.key(sample)]
+        return self.class_of(sample, record), record.payload
+
+    def class_of(self, sample: int, record: Record) -> int:
+        """Return the label of a sample's record.
+
+        Raises:
+            DataError: a label that is not one of 0 .. num_classes − 1.
+        """
         label = record.first_label
         if not (0 <= label < self.num_classes and label == int(label)):
             raise self._wrong_label(sample, label, self.num_classes)
-        return int(label), record.payload
+        return int(label)
 
     def labels(self) -> np.ndarray:
         """Return the label of every image, int64 ``[n]``, in one pass over the headers.

@@ -1,34 +1,56 @@
 """What the records of a .rec say twice, and where the two contradict each other."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from arcdist.data.datasets import MAX_CLASSES, RecordDataset
 from arcdist.errors import DataError
 
 
-def contradictions(dataset: RecordDataset) -> list[str]:
+@dataclass(frozen=True, eq=False)
+class Said:
+    """What the records of a set say, each read once."""
+
+    labels: np.ndarray
+    """float64 ``[n]``: the label of each image, NaN for a record that was not, or could not be, read."""
+    ids: np.ndarray
+    """float64 ``[n]``: its id, or −1."""
+    others: dict[int, "np.ndarray | None"]
+    """Of each record that is no image, by key: its label as an array, None where it cannot be read."""
+    faults: list[str]
+    """Why not."""
+
+    @classmethod
+    def by(cls, dataset: RecordDataset) -> "Said":
+        """Return what the records that are no images say; what the images say is still to be filled in."""
+        others: dict[int, np.ndarray | None] = {}
+        faults = []
+        for key in np.setdiff1d(dataset.reader.sorted_keys(), dataset.keys, assume_unique=True).tolist():
+            try:
+                others[key] = np.ravel(dataset.reader[key].label)
+            except DataError as error:
+                others[key] = None
+                faults.append(str(error))
+        return cls(np.full(len(dataset), np.nan), np.full(len(dataset), -1.0), others, faults)
+
+
+def contradictions(dataset: RecordDataset, said: Said) -> list[str]:
     """Return where the labels or keys of a set cannot be right, though each record can be read.
 
     All keys that record 0 announces must be there. The images that an identity record of insightface's layout lists
     must have one label, and where most records state their key as id, all must: what differs has a damaged label, or
-    an index that leads to another record. Records that cannot be read are passed over.
+    an index that leads to another record. Records that could not be read are passed over.
     """
-    labels = np.full(len(dataset), np.nan)
-    ids = np.full(len(dataset), -1, np.float64)
-    for sample, key in enumerate(dataset.keys):
-        try:
-            record = dataset.reader[int(key)]
-        except DataError:
-            continue
-        labels[sample], ids[sample] = record.first_label, record.id
-    return _missing(dataset) + _other_ids(dataset, ids) + _other_labels(dataset, labels)
+    return _missing(dataset, said) + _other_ids(dataset, said.ids) + _other_labels(dataset, said)
 
 
-def _missing(dataset: RecordDataset) -> list[str]:
+def _missing(dataset: RecordDataset, said: Said) -> list[str]:
     """Return that there are fewer records than record 0 announces, whose label is exact up to 2**24."""
-    if dataset.listed_classes is None:
+    header = said.others.get(0)
+    if dataset.listed_classes is None or header is None:
         return []
-    stop = float(np.ravel(dataset.reader[0].label)[1])
+    stop = float(header[1])
     keys = dataset.reader.sorted_keys()
     present = int(np.searchsorted(keys, stop))
     if present == stop or stop > MAX_CLASSES:
@@ -47,14 +69,15 @@ def _other_ids(dataset: RecordDataset, ids: np.ndarray) -> list[str]:
     ]
 
 
-def _other_labels(dataset: RecordDataset, labels: np.ndarray) -> list[str]:
-    faults, listed = [], np.zeros(len(dataset), bool)
+def _other_labels(dataset: RecordDataset, said: Said) -> list[str]:
+    faults, listed, labels = [], np.zeros(len(dataset), bool), said.labels
     every_list_read = True
-    keys = dataset.reader.sorted_keys() if dataset.listed_classes is not None else dataset.keys
-    for key in keys[keys > dataset.keys[-1]]:
-        try:
-            span = np.ravel(dataset.reader[int(key)].label)
-        except DataError:  # told elsewhere; what it listed cannot be known
+    if dataset.listed_classes is None:  # without a header there are no lists, or their keys are not known
+        return []
+    for key, span in said.others.items():
+        if key <= dataset.keys[-1]:
+            continue
+        if span is None:  # told elsewhere; what it listed cannot be known
             every_list_read = False
             continue
         if len(span) != 2 or not 1 <= span[0] <= span[1] <= dataset.key(-1) + 1:

@@ -15,7 +15,7 @@ from arcdist.data.datasets import RecordDataset, height_by_width
 from arcdist.data.decode import decode
 from arcdist.data.evalsets import PairSet, read_bin
 from arcdist.errors import DataError
-from arcdist.prepare.consistency import contradictions
+from arcdist.prepare.consistency import Said, contradictions
 from arcdist.prepare.contact_sheet import spread
 
 _CHUNK = 256
@@ -55,9 +55,15 @@ def inspect(path: "str | os.PathLike[str]", verify: bool = False, workers: int =
 
 def _inspect_rec(dataset: RecordDataset, verify: bool, workers: int) -> dict[str, Any]:
     if verify:
-        check = _check(dataset.read, dataset.name, range(len(dataset)), workers)
-        check.faults += _faults_of_other_records(dataset) + _faults_of_property(dataset, check.sizes)
-        check.faults += contradictions(dataset)
+        said = Said.by(dataset)
+
+        def read(sample: int) -> tuple[int, bytes]:
+            record = dataset.reader[dataset.key(sample)]
+            said.labels[sample], said.ids[sample] = record.first_label, record.id
+            return dataset.class_of(sample, record), record.payload
+
+        check = _check(read, dataset.name, range(len(dataset)), workers)
+        check.faults += said.faults + _faults_of_property(dataset, check.sizes) + contradictions(dataset, said)
         labels = np.array(check.labels, np.int64)
     else:
         labels = dataset.labels()
@@ -133,17 +139,6 @@ def _check(
             whole.sizes += part.sizes
             whole.faults += part.faults
     return whole
-
-
-def _faults_of_other_records(dataset: RecordDataset) -> list[str]:
-    """Return what is wrong with the records that are no images."""
-    faults = []
-    for key in np.setdiff1d(dataset.reader.sorted_keys(), dataset.keys, assume_unique=True):
-        try:
-            _ = dataset.reader[int(key)]
-        except DataError as error:
-            faults.append(str(error))
-    return faults
 
 
 def _faults_of_property(dataset: RecordDataset, sizes: "Counter[tuple[int, int]]") -> list[str]:

@@ -1,12 +1,14 @@
 """What a set says twice must agree: labels within an identity, ids with keys, record 0 with the index."""
 
 import struct
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from arcdist.data.recordio import RecordReader
+from arcdist.data.datasets import RecordDataset
+from arcdist.data.recordio import Record, RecordReader
 from arcdist.data.synthetic import SyntheticConfig, write_record
 from arcdist.prepare.inspect import inspect
 
@@ -29,6 +31,28 @@ def test_a_whole_set_contradicts_nothing(rec: Path) -> None:
 
 def test_the_real_set_contradicts_nothing(data_root: Path) -> None:
     assert faults(data_root / "cfp_small.rec") == []
+
+
+def test_a_set_without_an_index_contradicts_nothing(rec: Path) -> None:
+    rec.with_suffix(".idx").unlink()
+    assert faults(rec) == []
+
+
+def test_every_record_is_read_once(rec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: Counter[int] = Counter()
+    read = RecordReader.__getitem__
+
+    def counted(reader: RecordReader, key: int) -> Record:
+        reads[key] += 1
+        return read(reader, key)
+
+    RecordDataset(rec).close()
+    monkeypatch.setattr(RecordReader, "__getitem__", counted)
+    RecordDataset(rec).close()
+    opening = reads.copy()
+    reads.clear()
+    assert faults(rec) == []
+    assert reads - opening == Counter(range(25))
 
 
 def test_another_valid_label_is_found_by_the_identity_record(rec: Path) -> None:
