@@ -7,6 +7,7 @@ from typing import Any
 from rich.console import Console
 
 from arcdist.bench import report
+from arcdist.bench.cleaning import CleaningBenchConfig, bench_cleaning
 from arcdist.bench.data import DataBenchConfig, as_table, bench_data
 from arcdist.bench.faults_checkpoint import KillsConfig, kills_during_saves
 from arcdist.bench.fuzz import FuzzConfig, fuzz
@@ -68,6 +69,21 @@ def _fuzz(config: FuzzConfig) -> int:
     return 1 if result["crashes"] else 0
 
 
+def _cleaning(config: CleaningBenchConfig) -> int:
+    result = bench_cleaning(config)
+    for kind, what in (
+        ("noise", "wrong labels"), ("plain", "by plain means, as many"), ("same", "identities in two")
+    ):  # fmt: skip
+        counts = result["all"][kind]
+        print(
+            f"{what:<24} {counts['planted']:>5} planted, {counts['found']:>5} found: precision "
+            f"{counts.get('precision', float('nan')):.3f}, recall {counts.get('recall', float('nan')):.3f}"
+        )
+    if config.json:
+        write_json(config.json, result)
+    return 0
+
+
 def _kills(config: KillsConfig) -> int:
     result = kills_during_saves(config)
     print(
@@ -100,6 +116,7 @@ BENCHES = {
     "head": Bench("head [--quick] [--classes N,N,…] [key=value …] [--json PATH]", HeadBenchConfig, _head),
     "step": Bench("step [--quick] [--backbones NAME,NAME,…] [key=value …] [--json PATH]", StepBenchConfig, _step),
     "data": Bench("data [FILE.rec] [--quick] [key=value …] [--json PATH]", DataBenchConfig, _data, ("file",)),
+    "cleaning": Bench("cleaning FILE.rec [with=FILE.npy] [key=value …]", CleaningBenchConfig, _cleaning, ("file",)),
     "fuzz": Bench("fuzz [files=N] [key=value …] [--json PATH]", FuzzConfig, _fuzz),
     "kills": Bench("kills [kills=N] [key=value …] [--json PATH]", KillsConfig, _kills),
 }

@@ -1,6 +1,6 @@
 """Wrong labels and split identities are found, and what a rank or a block is does not matter."""
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -8,38 +8,13 @@ import pytest
 import torch
 from support import run_ranks
 
+from arcdist.bench.cleaning import plant
 from arcdist.errors import DataError
 from arcdist.prepare.pairs import read_pairs
 from arcdist.prepare.robust_centers import Faces, robust_centers
 from arcdist.prepare.suspicions import PASSES, Suspicions, find_suspicions
 
 CPU = torch.device("cpu")
-
-
-@dataclass
-class Planted:
-    """A set whose faults are known."""
-
-    embeddings: np.ndarray
-    labels: np.ndarray
-    wrong: np.ndarray
-    split: set[tuple[int, int]]
-    classes: int
-
-
-def plant(embeddings: np.ndarray, labels: np.ndarray, seed: int, share: float = 0.03) -> Planted:
-    """Give a share of the images another identity's label, and cut a share of the identities of four images in two."""
-    generator = np.random.default_rng(seed)
-    classes, new = int(labels.max()) + 1, labels.copy()
-    picked = generator.choice(len(labels), round(share * len(labels)), replace=False)
-    new[picked] = (labels[picked] + generator.integers(1, classes, len(picked))) % classes
-    wrong, split = new != labels, set()
-    large = np.flatnonzero(np.bincount(labels) >= 4)
-    for label in generator.choice(large, max(1, round(share * classes)), replace=False).tolist():
-        images = generator.permutation(np.flatnonzero(new == label))
-        new[images[: len(images) // 2]] = classes + len(split)
-        split.add((label, classes + len(split)))
-    return Planted(embeddings, new, wrong, split, classes + len(split))
 
 
 def drawn(identities: int = 120, dim: int = 64, cosine: float = 0.6) -> tuple[np.ndarray, np.ndarray]:
@@ -66,16 +41,17 @@ def real(data_root: Path) -> tuple[np.ndarray, np.ndarray]:
 
 def test_planted_faults_of_real_faces_are_found(real: tuple[np.ndarray, np.ndarray]) -> None:
     right = np.zeros(6)
+    embeddings, labels = real
     for seed in range(5):
-        planted = plant(*real, seed)
-        found = find_suspicions(Faces(planted.embeddings, CPU), planted.labels, planted.classes)
+        planted = plant(labels, seed, 0.03, 0.03)
+        found = find_suspicions(Faces(embeddings, CPU), planted.labels, planted.classes)
         same = set(map(tuple, found.same.tolist()))
         right += [planted.wrong.sum(), found.noise.sum(), (found.noise & planted.wrong).sum(),
-                  len(planted.split), len(same), len(same & planted.split)]  # fmt: skip
-    wrong, noise, found_wrong, split, same, found_split = right
+                  len(planted.cut), len(same), len(same & planted.cut)]  # fmt: skip
+    wrong, noise, found_wrong, cut, same, found_cut = right
     assert found_wrong >= 0.9 * wrong
     assert found_wrong >= 0.95 * noise
-    assert found_split >= 0.9 * max(split, same)
+    assert found_cut >= 0.9 * max(cut, same)
 
 
 def test_nothing_is_found_where_nothing_is_wrong() -> None:
@@ -142,11 +118,12 @@ def of_ranks(embeddings: np.ndarray, labels: np.ndarray, classes: int) -> Suspic
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_neither_ranks_nor_blocks_change_what_is_found(world_size: int) -> None:
-    planted = plant(*drawn(), seed=0, share=0.06)
-    alone = find_suspicions(Faces(planted.embeddings, CPU), planted.labels, planted.classes)
+    embeddings, labels = drawn()
+    planted = plant(labels, 0, 0.06, 0.06)
+    alone = find_suspicions(Faces(embeddings, CPU), planted.labels, planted.classes)
     assert alone.noise.sum() > 10
     assert len(alone.same) > 2
-    for found in run_ranks(of_ranks, world_size, planted.embeddings, planted.labels, planted.classes):
+    for found in run_ranks(of_ranks, world_size, embeddings, planted.labels, planted.classes):
         for item in fields(Suspicions):
             np.testing.assert_allclose(getattr(found, item.name), getattr(alone, item.name), atol=1e-5)
 
