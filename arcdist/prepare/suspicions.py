@@ -15,6 +15,7 @@ from arcdist.runtime import collectives
 from arcdist.runtime.seeds import uniform
 from arcdist.runtime.sharding import shard_rows
 
+_FEW_LOOKALIKES = 0.99
 _SAMPLED_PAIRS = 20_000
 PASSES = 3 * CENTER_PASSES + 2
 """How often `find_suspicions` looks at every embedding."""
@@ -58,10 +59,10 @@ def find_suspicions(faces: Faces, labels: np.ndarray, num_classes: int) -> Suspi
     First identities are compared: two are likely one person where the mean cosine between their images is what it
     is within one identity, and above what any pair of strangers among so many is expected to reach. They are joined.
     Then images are judged, leave one out. One is `elsewhere` if less near to its own identity than nine in ten are, and
-    nearer than that to another. Without these the centers are made again, and the others' cosines compared with
-    those of images to identities drawn at random: where strangers, in the share that fits, explain at least half of the
-    images with such a cosine (the local false discovery rate of Efron, "Large-Scale Simultaneous Hypothesis Testing",
-    2004), they are `stranger`.
+    nearer than that to another, and than all but one in a hundred of the nine are to any other. Without these the
+    centers are made again, and the others' cosines compared with those of images to identities drawn at random: where
+    strangers, in the share that fits, explain at least half of the images with such a cosine (the local false discovery
+    rate of Efron, "Large-Scale Simultaneous Hypothesis Testing", 2004), they are `stranger`.
 
     So all thresholds follow from the set and the model. The labels of a model trained on this very set are to some
     degree learned by heart, which hides their faults.
@@ -87,7 +88,8 @@ def find_suspicions(faces: Faces, labels: np.ndarray, num_classes: int) -> Suspi
     usual, best = _quantiles(centers.own, 0.5, 0.9)
     genuine = 2 * usual - best
     other, other_label = _nearest_other(faces, mine, centers.means)
-    elsewhere = (centers.own < genuine) & (other >= genuine)
+    (lookalike,) = _quantiles(other[centers.own >= genuine], _FEW_LOOKALIKES)
+    elsewhere = (centers.own < genuine) & (other >= max(genuine, lookalike))
 
     centers = robust_centers(faces, mine, num_classes, elsewhere)
     strange = _to_drawn_identities(faces, mine, one[labels], centers.means)
