@@ -72,17 +72,22 @@ def read_index(path: Path, rec_path: Path, rec_bytes: int) -> RecordIndex:
 def _check(index: RecordIndex, rec_path: Path, rec_bytes: int) -> None:
     if len(index) == 0 and rec_bytes:
         raise RecordError(f"{index.path}: lists no record, but {rec_path} has {rec_bytes:_} bytes")
-    beyond = f"lie beyond the end of {rec_path.name} ({rec_bytes:_} bytes), which is cut short or another index's"
-    for wrong, what in (
-        (index.keys < 0, "have a negative key"),
-        (np.diff(index.keys, append=index.keys[-1:] + 1) == 0, "have the key of another one"),
-        (index.offsets < 0, "have a negative offset"),
-        (index.offsets > rec_bytes - 8, beyond),
-        (index.offsets % 4 != 0, "have an offset that is no multiple of 4; the index is another file's"),
+    scan = f"without an index, {rec_path.name} is scanned"
+    last = int(index.offsets.max(initial=0))
+    for wrong, what, works in (
+        (index.keys < 0, "have a negative key", scan),
+        (np.diff(index.keys, append=index.keys[-1:] + 1) == 0, "have the key of another one", scan),
+        (index.offsets < 0, "have a negative offset", scan),
+        (
+            index.offsets > rec_bytes - 8,
+            f"lie beyond the end of {rec_path.name} ({rec_bytes:_} bytes), which is cut short or another index's",
+            f"a whole copy has over {last:_} bytes; with these lines taken out of the index, the others are read",
+        ),
+        (index.offsets % 4 != 0, "have an offset that is no multiple of 4; the index is another file's", scan),
     ):
         if wrong.any():
             first = wrong.argmax()
             raise RecordError(
                 f"{index.path}: {wrong.sum()} of {len(index)} records {what} (the first: key {index.keys[first]} at "
-                f"byte {index.offsets[first]:_}); without an index, {rec_path.name} is scanned"
+                f"byte {index.offsets[first]:_}); {works}"
             )

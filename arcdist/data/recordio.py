@@ -204,7 +204,7 @@ class RecordReader:
 
     def _error(self, key: int, offset: int, what: str) -> RecordError:
         if self._index.path:
-            why = f"the file is damaged or the index is another file's ({self._index}); without it, the file is scanned"
+            why = f"the file is damaged or cut short, or the index is another file's ({self._index}): copy both again"
         else:
             why = f"the file is damaged or cut short after {key} whole records (it has no index and was scanned)"
         return RecordError(f"{self.path}: record {key} at byte {offset:_}: {what}; {why}")
