@@ -136,7 +136,8 @@ def _tell(folder: Path, report: dict[str, Any]) -> None:
     elsewhere, stranger = report["elsewhere"], report["stranger"]
     print(
         f"{'likely label noise':<20} {elsewhere + stranger} of {report['judged']} images that can be judged; "
-        f"{elsewhere} belong to another identity of the set, {stranger} are under {limits['far']:.2f}, like strangers"
+        f"{elsewhere} belong to another identity of the set, {stranger} look like strangers"
+        + (f" (under {limits['far']:.2f})" if stranger else "")
     )
     print(f"{'likely one person':<20} {len(report['same'])} pairs of identities, over {limits['near']:.2f}")
     print(f"{'written':<20} {folder}: clean.txt, same.txt, report.json and sheets to look at")
