@@ -123,13 +123,14 @@ def pack(config: PackConfig) -> PackReport:
     root, output = Path(config.images), Path(config.output)
     folders = _identity_folders(root, identities_of(Path(config.exclude)) if config.exclude else set())
     settings = {"images": str(root.resolve()), **{key: getattr(config, key) for key in _OF_A_RECORD}}
+    work = output.with_name(f"{output.name}.partial")
     skipped: list[Skipped] = []
     counts: Counter[str] = Counter()
     console = Console(stderr=True)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with (
-            Journal(output.with_name(f"{output.name}.partial"), settings) as journal,
+            Journal(work, settings) as journal,
             NamedSetWriter(output, config.image_size, journal.records) as writer,
             ThreadPoolExecutor(config.workers) as pool,
         ):
@@ -154,8 +155,10 @@ def pack(config: PackConfig) -> PackReport:
                     journal.add(Entry(name, *loaded.stamp, loaded.how, writer.set.offset, crc))
             if not writer.set.images:
                 raise DataError(f"{root}: no readable image in {len(folders)} folders; {_examples(skipped)}")
-    except OSError as error:
-        raise DataError(f"{output}: cannot be written: {error.strerror}") from None
+    except (DataError, OSError) as error:
+        what = str(error) if isinstance(error, DataError) else f"{output}: cannot be written: {error.strerror}"
+        kept = f"; what is packed stays in {work.name}, and the same command goes on from there" if counts else ""
+        raise DataError(what + kept) from None
     return PackReport(
         output=str(output),
         identities=writer.set.identities,
