@@ -139,10 +139,10 @@ def _near_pairs(means: Tensor, near: float, block: int) -> tuple[np.ndarray, np.
     mine = shard_rows(len(means), collectives.rank(), collectives.world_size())
     pairs, cosines = [means.new_empty(0, 2, dtype=torch.int64)], [means.new_empty(0)]
     for start, rows in _blocks(means[mine.start : mine.stop], block):
-        for first, others in _blocks(means, block):
-            cosine = (rows @ others.T).triu(mine.start + start - first + 1)
+        for beyond, others in _blocks(means[mine.start + start :], block):
+            cosine = (rows @ others.T).triu(1 - beyond)  # each pair once
             found = (cosine > max(near, 0.0)).nonzero()
-            pairs.append(found + found.new_tensor([mine.start + start, first]))
+            pairs.append(found + found.new_tensor([0, beyond]) + mine.start + start)
             cosines.append(cosine[found[:, 0], found[:, 1]])
     everyones, cosine = _everyones(torch.cat(pairs)), _everyones(torch.cat(cosines))
     order = np.argsort(-cosine, kind="stable")
