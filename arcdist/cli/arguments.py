@@ -32,7 +32,7 @@ def parse(config_class: type[T], arguments: Sequence[str], positions: Sequence[s
     while rest:
         argument = rest.pop(0)
         if argument.startswith("--") and "=" not in argument:
-            key = _field(argument[2:].replace("-", "_"))
+            key = _field(config, argument[2:].replace("-", "_"))
             if key not in config:
                 raise unknown_key(key, config_class)
             flag = not OmegaConf.is_missing(config, key) and isinstance(OmegaConf.select(config, key), bool)
@@ -41,7 +41,7 @@ def parse(config_class: type[T], arguments: Sequence[str], positions: Sequence[s
             _set(config, config_class, key, "true" if flag else rest.pop(0))
         elif re.match(r"(--)?[A-Za-z_][\w.]*=", argument) and not Path(argument).exists():
             key, _, value = argument.removeprefix("--").partition("=")
-            _set(config, config_class, _field(key), value)
+            _set(config, config_class, _field(config, key), value)
         elif left:
             OmegaConf.update(config, left.pop(0), argument)
         else:
@@ -54,8 +54,8 @@ def parse(config_class: type[T], arguments: Sequence[str], positions: Sequence[s
         raise ConfigError(str(error).splitlines()[0]) from None
 
 
-def _field(key: str) -> str:
-    return f"{key}_" if keyword.iskeyword(key) else key
+def _field(config: Any, key: str) -> str:
+    return f"{key}_" if keyword.iskeyword(key) and f"{key}_" in config else key
 
 
 def _set(config: Any, config_class: type, key: str, text: str) -> None:

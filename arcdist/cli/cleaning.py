@@ -35,7 +35,7 @@ class CleaningConfig:
         default="",
         metadata={
             "help": "a run's or checkpoint's folder, .safetensors, or insightface's .pt, whose embeddings judge the "
-            "labels; or these, a .npy of `arcdist embed`"
+            "labels; or these, a .npy of `arcdist embed`; empty: nothing judges them"
         },
     )
     output: str = field(

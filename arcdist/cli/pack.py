@@ -26,21 +26,21 @@ _SKIPPED_SHOWN = 10
 class PackArguments(PackConfig):
     """What ``arcdist pack IMAGE_FOLDER OUT.rec`` is told."""
 
-    json: str = field(default="", metadata={"help": "file for the report"})
+    json: str = field(default="", metadata={"help": "file for the report; empty: none"})
 
 
 @dataclass
 class RepackArguments(RepackConfig):
     """What ``arcdist pack A.rec OUT.rec`` is told."""
 
-    json: str = field(default="", metadata={"help": "file for the report"})
+    json: str = field(default="", metadata={"help": "file for the report; empty: none"})
 
 
 @dataclass
 class PairsArguments(PairsConfig):
     """What ``arcdist pack IMAGE_FOLDER OUT.bin`` is told."""
 
-    json: str = field(default="", metadata={"help": "file for the report"})
+    json: str = field(default="", metadata={"help": "file for the report; empty: none"})
 
 
 @dataclass
@@ -50,7 +50,7 @@ class RenderArguments(SyntheticConfig):
     images: str = field(default="synthetic", metadata={"help": "the word synthetic"})
     output: str = field(default="", metadata={"help": "the .rec or .bin to write"})
     pairs: int = field(default=1000, metadata={"help": "of a .bin: pairs, half of them genuine"})
-    json: str = field(default="", metadata={"help": "file for the report"})
+    json: str = field(default="", metadata={"help": "file for the report; empty: none"})
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -41,7 +41,7 @@ class PackConfig:
     )
     quality: int = field(default=95, metadata={"help": "JPEG quality (1 to 100) of images that must be encoded again"})
     exclude: str = field(
-        default="", metadata={"help": "a pairs.txt (LFW's format): the people in it are left out of the set"}
+        default="", metadata={"help": "a pairs.txt (LFW's format): the people in it are left out; empty: nobody"}
     )
     workers: int = field(default=4, metadata={"help": "threads that read and encode"})
     progress: bool = field(default=True, metadata={"help": "show a progress bar"})

@@ -22,7 +22,8 @@ class RepackConfig(SelectConfig):
     images: str = field(default="", metadata={"help": "the .rec, or several with commas; all identities are different"})
     output: str = field(default="", metadata={"help": "the .rec to write; .idx, .lst and property are written beside"})
     same: str = field(
-        default="", metadata={"help": "of one .rec: file of lines 'label label', two identities that become one"}
+        default="",
+        metadata={"help": "of one .rec: file of lines 'label label', two identities that become one; empty: none"},
     )
     progress: bool = field(default=True, metadata={"help": "show a progress bar"})
 
