@@ -12,7 +12,7 @@ from arcdist.bench import machine
 from arcdist.bench.sface import sface_embeddings
 from arcdist.data.datasets import RecordDataset
 from arcdist.errors import ConfigError, DataError
-from arcdist.prepare.robust_centers import Faces
+from arcdist.prepare.faces import Faces, read_embeddings
 from arcdist.prepare.suspicions import find_suspicions
 
 _LEAST_TO_CUT = 4  # images, so that both halves have two
@@ -85,11 +85,11 @@ def bench_cleaning(config: CleaningBenchConfig) -> dict[str, Any]:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with RecordDataset(config.file) as dataset:
         _, labels = np.unique(dataset.labels(), return_inverse=True)
-        embeddings = sface_embeddings(dataset) if config.with_ == "sface" else np.load(config.with_, mmap_mode="r")
-        if config.with_ == "sface" and config.save:
-            np.save(config.save, embeddings)
-    if len(embeddings) != len(labels):
-        raise DataError(f"{config.with_}: {len(embeddings)} embeddings, but {config.file} has {len(labels)} images")
+        if config.with_ == "sface":
+            embeddings = sface_embeddings(dataset)
+            _save(config.save, embeddings)
+        else:
+            embeddings = read_embeddings(Path(config.with_), dataset)
     faces = Faces(np.asarray(embeddings, np.float32), device)
     rows, began = [], time.monotonic()
     for seed in range(config.seeds):
@@ -120,6 +120,14 @@ def bench_cleaning(config: CleaningBenchConfig) -> dict[str, Any]:
         "all": whole,
         "rows": rows,
     }
+
+
+def _save(path: str, embeddings: np.ndarray) -> None:
+    try:
+        if path:
+            np.save(path, embeddings)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be written: {error.strerror}") from None
 
 
 def _plain(faces: Faces, planted: Planted) -> np.ndarray:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -19,7 +18,7 @@ from arcdist.evaluate.embedding_files import EmbeddingSettings, write_embeddings
 from arcdist.evaluate.model_source import load_model
 from arcdist.evaluate.report import write_json
 from arcdist.prepare.cleaning import write_cleaning
-from arcdist.prepare.robust_centers import Faces
+from arcdist.prepare.faces import Faces, read_embeddings
 from arcdist.prepare.suspicions import PASSES, find_suspicions
 from arcdist.runtime import collectives
 from arcdist.runtime.log import set_up_log
@@ -65,10 +64,12 @@ def clean(file: str, config: CleaningConfig, world: World) -> None:
     collectives.from_rank_0(lambda: _look_at(file, config, folder))
     dataset = RecordDataset(file)
     began = time.monotonic()
-    if Path(config.with_).suffix != ".npy":
-        _embed(file, config, folder / "embeddings.npy", dataset.image_size[0], world)
+    given = Path(config.with_)
+    if given.suffix != ".npy":
+        given = folder / "embeddings.npy"
+        _embed(file, config, given, dataset.image_size[0], world)
     embedded = time.monotonic()
-    embeddings = _read(config, folder, dataset)
+    embeddings = read_embeddings(given, dataset)
     with _bar("comparing", "rows", world.is_first) as (start, advance):
         start(PASSES * len(Faces(embeddings, world.device).rows))
         faces = Faces(embeddings, world.device, progress=advance)
@@ -85,7 +86,7 @@ def _look_at(file: str, config: CleaningConfig, folder: Path) -> None:
     with RecordDataset(file) as dataset:
         dataset.labels()
         if Path(config.with_).suffix == ".npy":
-            _read(config, folder, dataset)
+            read_embeddings(Path(config.with_), dataset)
         else:
             load_model(config.with_, config.backbone, config.embedding_dim)
     try:
@@ -112,23 +113,6 @@ def _embed(file: str, config: CleaningConfig, output: Path, image_size: int, wor
             device=world.device,
             progress=advance,
         )
-
-
-def _read(config: CleaningConfig, folder: Path, dataset: RecordDataset) -> np.ndarray:
-    """Return the embeddings of the set, mapped."""
-    path = Path(config.with_) if Path(config.with_).suffix == ".npy" else folder / "embeddings.npy"
-    try:
-        embeddings = np.load(path, mmap_mode="r")
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path}: is no array of embeddings: {error}") from None
-    if embeddings.ndim != 2 or len(embeddings) != len(dataset):
-        raise DataError(f"{path}: has the shape {list(embeddings.shape)}, but {dataset.path} has {len(dataset)} images")
-    index = path.with_suffix(".tsv")
-    if index.exists():
-        keys = np.loadtxt(index, np.int64, delimiter="\t", skiprows=1, usecols=0, ndmin=1)
-        if not np.array_equal(keys, dataset.keys):
-            raise DataError(f"{index}: names other records than {dataset.path} has; it is of another file")
-    return embeddings
 
 
 def _tell(folder: Path, report: dict[str, Any]) -> None:

@@ -29,6 +29,7 @@ def write_cleaning(dataset: RecordDataset, found: Suspicions, folder: Path) -> d
     Errors: DataError for a folder that cannot be written.
     """
     labels = dataset.labels()
+    counts = np.bincount(labels)
     noise = np.flatnonzero(found.noise)
     noise = noise[np.argsort(found.own[noise] - np.where(found.elsewhere[noise], found.other[noise], 0), kind="stable")]
     try:
@@ -42,7 +43,7 @@ def write_cleaning(dataset: RecordDataset, found: Suspicions, folder: Path) -> d
         raise DataError(f"{error.filename or folder}: cannot be written: {error.strerror}") from None
     return {
         "images": len(dataset),
-        "identities": len(np.unique(labels)),
+        "identities": int((counts > 0).sum()),
         "judged": int((~np.isnan(found.own)).sum()),
         "thresholds": {key: _number(getattr(found, key)) for key in ("genuine", "far", "near")},
         "elsewhere": int(found.elsewhere.sum()),
@@ -59,7 +60,7 @@ def write_cleaning(dataset: RecordDataset, found: Suspicions, folder: Path) -> d
             for i in noise.tolist()
         ],
         "same": [
-            {"labels": pair, "cosine": _number(cosine), "images": np.bincount(labels)[pair].tolist()}
+            {"labels": pair, "cosine": _number(cosine), "images": counts[pair].tolist()}
             for pair, cosine in zip(found.same.tolist(), found.same_cosine)
         ],
     }

@@ -48,17 +48,21 @@ class NamedSetWriter:
         self, kind: "type[BaseException] | None", error: "BaseException | None", trace: "TracebackType | None"
     ) -> None:
         """Complete the set, or leave nothing of it."""
+        if kind is not None:
+            self.set.__exit__(kind, error, trace)
+            with contextlib.suppress(OSError):  # a full disk
+                self._list.close()
+            self._aside.unlink(missing_ok=True)
+            return
         try:
-            self._list.close()
-            if kind is None:
+            with contextlib.ExitStack() as stack:
+                stack.push(self.set)  # completed at the end of the block, or discarded where that fails
+                self._list.close()
                 for path in (self._list_path, self.set.path.with_suffix(".property")):
                     path.unlink(missing_ok=True)
-            self.set.__exit__(kind, error, trace)
-            if kind is None:
-                self._aside.replace(self._list_path)
+            self._aside.replace(self._list_path)
         finally:
-            with contextlib.suppress(OSError):
-                self._aside.unlink(missing_ok=True)
+            self._aside.unlink(missing_ok=True)
 
 
 class RecordNames:

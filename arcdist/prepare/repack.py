@@ -75,7 +75,7 @@ def repack(config: RepackConfig) -> RepackReport:
         DataError: what cannot be read or written, sets of different image sizes, nothing that is left, more than
             `MAX_CLASSES` identities.
 
-    Memory: 41 bytes an image of the largest set.
+    Memory: about 50 bytes an image of the largest set, and 16 a line of its ``.lst``.
     """
     config.validate()
     began = time.monotonic()
@@ -117,7 +117,7 @@ def _copy(source: RecordDataset, config: RepackConfig, writer: NamedSetWriter) -
     names, label, last = RecordNames(source.path), writer.set.identities - 1, -1
     console = Console(stderr=True)
     for sample, old in track(
-        zip(samples.tolist(), labels.tolist()),
+        zip(samples, labels),
         f"copying {source.path.name}",
         len(samples),
         console=console,
@@ -125,7 +125,7 @@ def _copy(source: RecordDataset, config: RepackConfig, writer: NamedSetWriter) -
         disable=not config.progress,
     ):
         label, last = (label + 1 if old != last else label), old
-        writer.write(label, source.read(sample)[1], names[source.key(sample)])
+        writer.write(label, source.read(int(sample))[1], names[source.key(int(sample))])
 
 
 def _chosen(source: RecordDataset, config: RepackConfig) -> tuple[np.ndarray, np.ndarray]:

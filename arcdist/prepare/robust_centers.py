@@ -1,59 +1,17 @@
 """The mean of each identity's embeddings, in which what does not fit counts little, and how well each image fits."""
 
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from arcdist.errors import DataError
+from arcdist.prepare.faces import Faces
 from arcdist.runtime import collectives
-from arcdist.runtime.sharding import shard_rows
 
 _ROUNDS = 3
 CENTER_PASSES = 2 * _ROUNDS + 2
 """How often `robust_centers` looks at every embedding."""
 _LEAST_SUPPORT = 0.02  # so that an identity of which no two images fit has a mean all the same
-
-
-@dataclass(frozen=True, eq=False)
-class Faces:
-    """The embeddings of a set, of which each rank works on its part, block by block.
-
-    Args:
-        embeddings: ``[N, D]`` float32, of any lengths but 0; the same on every rank, so better a mapped file.
-        device: where the products are made.
-        block: rows, and centers, that are on the device at once.
-        progress: called with the number of this rank's rows that were just looked at in a pass over them.
-    """
-
-    embeddings: np.ndarray
-    device: torch.device
-    block: int = 8192
-    progress: Callable[[int], None] = lambda rows: None
-
-    @property
-    def rows(self) -> range:
-        """This rank's rows."""
-        return shard_rows(len(self.embeddings), collectives.rank(), collectives.world_size())
-
-    def blocks(self) -> Iterator[tuple[slice, Tensor]]:
-        """Yield this rank's unit embeddings, ``[b, D]``, and which of its rows they are.
-
-        Errors: DataError, on the rank that meets it, for an embedding that has no direction.
-        """
-        for start in range(0, len(self.rows), self.block):
-            part = slice(start, min(start + self.block, len(self.rows)))
-            rows = self.embeddings[self.rows.start + part.start : self.rows.start + part.stop]
-            unit = F.normalize(torch.from_numpy(np.array(rows, np.float32)).to(self.device))
-            broken = ~((unit * unit).sum(1) > 0.5)  # NaN too
-            if broken.any():
-                row = self.rows.start + part.start + int(broken.int().argmax())
-                raise DataError(f"embedding {row} is zero or not finite, and so has no direction")
-            yield part, unit
-            self.progress(len(unit))
 
 
 @dataclass(frozen=True, eq=False)

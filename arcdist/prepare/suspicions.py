@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from arcdist.errors import DataError
-from arcdist.prepare.robust_centers import CENTER_PASSES, Faces, robust_centers
+from arcdist.prepare.faces import Faces
+from arcdist.prepare.robust_centers import CENTER_PASSES, robust_centers
 from arcdist.prepare.same_identities import joined
 from arcdist.runtime import collectives
 from arcdist.runtime.seeds import uniform

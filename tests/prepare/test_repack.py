@@ -135,6 +135,14 @@ def test_a_damaged_record_is_named_and_nothing_is_left(tmp_path: Path) -> None:
     assert not list((tmp_path / "out").iterdir())
 
 
+def test_a_property_that_cannot_be_replaced_is_named_and_nothing_is_left(tmp_path: Path) -> None:
+    source, output = write(tmp_path / "all.rec", [0, 1]), tmp_path / "o" / "o.rec"
+    output.with_suffix(".property").mkdir(parents=True)
+    with pytest.raises(DataError, match="o.rec: cannot be written"):
+        repack(RepackConfig(images=str(source), output=str(output), progress=False))
+    assert [path.name for path in output.parent.iterdir()] == ["o.property"]
+
+
 def test_where_nothing_is_left_nothing_is_written(tmp_path: Path) -> None:
     source = write(tmp_path / "all.rec", [0, 1])
     with pytest.raises(DataError, match="nothing is left of 2 images"):

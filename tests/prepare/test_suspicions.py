@@ -10,8 +10,9 @@ from support import run_ranks
 
 from arcdist.bench.cleaning import plant
 from arcdist.errors import DataError
+from arcdist.prepare.faces import Faces
 from arcdist.prepare.pairs import read_pairs
-from arcdist.prepare.robust_centers import Faces, robust_centers
+from arcdist.prepare.robust_centers import robust_centers
 from arcdist.prepare.suspicions import PASSES, Suspicions, find_suspicions
 
 CPU = torch.device("cpu")
