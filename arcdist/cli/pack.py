@@ -15,7 +15,7 @@ from arcdist.prepare.pairs import PairsConfig, pack_pairs
 from arcdist.prepare.repack import RepackConfig, repack
 
 USAGE = """arcdist pack IMAGE_FOLDER OUT.rec [key=value …]              one folder an identity
-       arcdist pack A.rec[,B.rec …] OUT.rec [key=value …]          merged, split or filtered by identity
+       arcdist pack A.rec [B.rec …] OUT.rec [key=value …]           merged, split or filtered by identity
        arcdist pack IMAGE_FOLDER OUT.bin pairs=PAIRS.txt            a verification set of LFW's pairs.txt
        arcdist pack synthetic OUT.rec|OUT.bin [key=value …]         rendered identities"""
 _POSITIONS = ("images", "output")
@@ -58,6 +58,7 @@ def main(arguments: Sequence[str]) -> int:
     if wants_help(arguments):
         print(_help())
         return 0
+    arguments = _with_one_source(arguments)
     images, output = _named(arguments)
     if images == "synthetic" and not Path("synthetic").is_dir():
         return _render(parse(RenderArguments, arguments, _POSITIONS))
@@ -68,13 +69,26 @@ def main(arguments: Sequence[str]) -> int:
     return _pack_folder(parse(PackArguments, arguments, _POSITIONS))
 
 
-def _named(arguments: Sequence[str]) -> tuple[str, str]:
-    """Return what is packed and where to, which decide how the rest is read; empty where they are not given."""
-    words = [
+def _words(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments that are no keys."""
+    return [
         argument
         for before, argument in zip(["", *arguments], arguments)
         if "=" not in argument and not argument.startswith("--") and before != "--json"
     ]
+
+
+def _with_one_source(arguments: Sequence[str]) -> Sequence[str]:
+    """Return the arguments, in which A.rec B.rec OUT.rec has become A.rec,B.rec OUT.rec."""
+    words = _words(arguments)
+    if len(words) < 3 or not all(word.endswith(".rec") for word in words):
+        return arguments
+    return [",".join(words[:-1]), words[-1], *(argument for argument in arguments if argument not in words)]
+
+
+def _named(arguments: Sequence[str]) -> tuple[str, str]:
+    """Return what is packed and where to, which decide how the rest is read; empty where they are not given."""
+    words = _words(arguments)
     keys = dict(argument.split("=", 1) for argument in arguments if argument.startswith(("images=", "output=")))
     images = keys.get("images") or (words.pop(0) if words else "")
     return images, keys.get("output") or (words.pop(0) if words else "")

@@ -74,7 +74,7 @@ def find_suspicions(faces: Faces, labels: np.ndarray, num_classes: int) -> Suspi
         num_classes: ``C``.
 
     Errors: DataError where no identity has two images, so that nothing can be compared.
-    Cost: ``(2N + C)·C·D`` multiplications shared by the ranks, and `PASSES` passes over the embeddings.
+    Cost: ``(N + C/2)·C·D`` multiplications shared by the ranks, and `PASSES` passes over the embeddings.
     Memory: five times ``[C, D]`` on each rank.
     """
     mine = torch.from_numpy(labels[faces.rows.start : faces.rows.stop]).to(faces.device)

@@ -176,6 +176,7 @@ def test_a_list_of_identities_that_names_none_is_refused(tmp_path: Path, text: s
 def test_pack_takes_sets_where_it_takes_folders(
     data_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    two = f"{data_root / 'cfp_small.rec'},{data_root / 'formats/b_header_last.rec'}"
-    assert main(["pack", two, str(tmp_path / "out.rec"), "min_images=5", "progress=false"]) == 0
-    assert "224 images of 16 identities; 13 images of" in capsys.readouterr().out
+    two = [str(data_root / "cfp_small.rec"), str(data_root / "formats/b_header_last.rec")]
+    for sources in (two, [",".join(two)]):
+        assert main(["pack", *sources, str(tmp_path / "out.rec"), "min_images=5", "progress=false"]) == 0
+        assert "224 images of 16 identities; 13 images of" in capsys.readouterr().out
