@@ -111,7 +111,8 @@ def _noise_row(
         "elsewhere" if found.elsewhere[sample] else "stranger",
     ]
     blank = [np.full_like(_tile(dataset, sample), 255)]
-    mates, others = _best(labels, found, own, _BESIDE), _best(labels, found, other, _BESIDE)
+    mates = [mate for mate in _best(labels, found, own, _BESIDE + 1) if mate != sample][:_BESIDE]
+    others = _best(labels, found, other, _BESIDE)
     tiles = [_tile(dataset, sample, RED), *(_tile(dataset, mate) for mate in mates)]
     tiles += blank * (_BESIDE - len(mates))
     return words, tiles + [_tile(dataset, one, GREEN) for one in others]
