@@ -32,7 +32,7 @@ class Suspicions:
     other: np.ndarray
     """float32 ``[N]``: cosine to the nearest other identity."""
     other_label: np.ndarray
-    """int64 ``[N]``: which that is."""
+    """int64 ``[N]``: which that is; of several that are likely one person the smallest label."""
     elsewhere: np.ndarray
     """bool ``[N]``: far from the own identity, and as near to that other one as images of one person are."""
     stranger: np.ndarray
