@@ -16,6 +16,7 @@ from arcdist.checkpoint import folder, retention
 from arcdist.checkpoint.marker import write_marker
 from arcdist.checkpoint.state import BACKBONE
 from arcdist.checkpoint.writer import CheckedWriter
+from arcdist.runtime import collectives
 
 _log = logging.getLogger("arcdist")
 
@@ -56,7 +57,7 @@ class Save:
         fault, files = None, {}
         try:
             files = self._write_files(aside, first)
-        except (OSError, SafetensorError, CheckpointException) as error:
+        except (Exception, CheckpointException) as error:  # the latter is no Exception
             fault = _reason(error)
         parts = self._gather((fault, files))
         fault = next((fault for fault, _ in parts if fault), None)
@@ -64,7 +65,7 @@ class Save:
             try:
                 if fault is None:
                     self._commit(aside, {name: told for _, part in parts for name, told in part.items()})
-            except OSError as error:
+            except Exception as error:
                 fault = _reason(error)
             if fault:
                 shutil.rmtree(aside, ignore_errors=True)
@@ -104,4 +105,9 @@ def _free_mb(folder: Path) -> float:
 
 
 def _reason(error: BaseException) -> str:
+    """Return why this rank cannot write: whatever it is, the others wait to hear of it, unless they are lost."""
+    if collectives.is_peer_failure(error):
+        raise error
+    if not isinstance(error, OSError | CheckpointException | SafetensorError):
+        _log.exception("writing a checkpoint has met what it does not know")
     return (str(error).strip() or type(error).__name__).splitlines()[-1]

@@ -27,6 +27,7 @@ from arcdist.checkpoint.marker import MARKER, CheckpointError, read_marker, writ
 from arcdist.checkpoint.reader import load
 from arcdist.checkpoint.space import look_at
 from arcdist.checkpoint.state import training_tensors
+from arcdist.checkpoint.writer import CheckedWriter
 from arcdist.errors import ConfigError
 from arcdist.optim import OptimConfig
 from arcdist.runtime import collectives
@@ -214,6 +215,27 @@ def _save_where_it_cannot_be() -> str:
 def test_a_save_that_fails_is_told_on_every_rank_and_leaves_the_group_usable() -> None:
     for answer in run_ranks(_save_where_it_cannot_be, 2):
         assert "cannot be written" in answer
+
+
+def _save_with_a_defect_on_rank_1(folder: Path) -> tuple[str | None, str | None]:
+    net, centers, optimizer = _parts(11, seed=1)
+    manager = CheckpointManager(folder, CheckpointConfig())
+    tensors = training_tensors(net, centers, 11, optimizer)
+    faults, check = [], CheckedWriter.check
+    if collectives.rank() == 1:
+        CheckedWriter.check = lambda writer: {}["a defect"]
+    for step in (1, 2):
+        manager.save(step, tensors, {"config": {}}, wait=True)
+        faults.append(manager.wait())
+        CheckedWriter.check = check
+    return faults[0], faults[1]
+
+
+def test_a_defect_on_one_writing_rank_is_told_on_every_rank_at_once_and_the_next_save_is_written(tmp_path) -> None:
+    for first, second in run_ranks(_save_with_a_defect_on_rank_1, 2, tmp_path):
+        assert "cannot be written ('a defect')" in str(first)
+        assert second is None
+    assert newest_checkpoint(tmp_path) == tmp_path / "step-000000002"
 
 
 def _save_on_a_slow_disk(folder: Path) -> tuple[bool, bool, list[int]]:
