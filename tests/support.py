@@ -11,9 +11,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
-    ["torch", "torch.distributed.checkpoint", "torch._dynamo", "support", "arcdist.train.trainer"]
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(
+    [
+        *("torch", "torch.distributed.checkpoint", "torch.distributed.run", "torch._dynamo"),
+        *("support", "arcdist.cli.train", "arcdist.train.trainer", "arcdist.evaluate.plots"),
+    ]
 )
 _TIMEOUT_S = 120
 
@@ -25,9 +28,9 @@ def run_ranks(function: Callable[..., Any], world_size: int, *arguments: Any) ->
     test with its traceback.
     """
     with tempfile.TemporaryDirectory() as folder:
-        queue = _CONTEXT.Queue()
+        queue = CONTEXT.Queue()
         ranks = [
-            _CONTEXT.Process(target=_rank, args=(queue, folder, rank, world_size, function, arguments), daemon=True)
+            CONTEXT.Process(target=_rank, args=(queue, folder, rank, world_size, function, arguments), daemon=True)
             for rank in range(world_size)
         ]
         for process in ranks:

@@ -13,7 +13,7 @@ import torch.distributed.checkpoint as dcp
 from torch import Tensor
 from torch.distributed.checkpoint import FileSystemReader, metadata
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.metadata import Metadata, StorageMeta
+from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
 
 from arcdist.checkpoint.folder import fault_of
 from arcdist.checkpoint.marker import CheckpointError, read_marker
@@ -55,6 +55,24 @@ def load(folder: Path, tensors: dict[str, Tensor], checked: bool = False) -> Non
             dcp.load(dict(tensors), storage_reader=SafeReader(str(folder)), no_dist=not collectives.is_distributed())
     except (CheckpointException, OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
         raise CheckpointError(f"{folder}: cannot be loaded: {str(error).strip().splitlines()[-1]}") from error
+
+
+def read_tensors(folder: Path) -> dict[str, Tensor]:
+    """Return every tensor of a checkpoint by name, whole, on the CPU of this process alone.
+
+    Errors: CheckpointError where a file is damaged.
+    """
+    try:
+        told = SafeReader(str(folder)).read_metadata().state_dict_metadata
+    except (OSError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{folder}: cannot be read: {error}") from error
+    tensors = {
+        name: torch.empty(one.size, dtype=one.properties.dtype)
+        for name, one in told.items()
+        if isinstance(one, TensorStorageMetadata)
+    }
+    load(folder, tensors)
+    return tensors
 
 
 class SafeReader(FileSystemReader):

@@ -1,18 +1,29 @@
 """Being asked to stop: a signal sets a flag, and the run stops where all ranks agree to.
 
 A scheduler asks by SIGTERM (Kubernetes, Slurm, torchrun's own end) or SIGUSR1 (``sbatch --signal``), a person by
-Ctrl-C. What a run leaves then says how it ended, since torchrun answers 1 even where every rank ended well.
+Ctrl-C, and a launcher by its death. What a run leaves then says how it ended, since torchrun answers 1 even where every
+rank ended well.
 """
 
+import ctypes
 import json
+import os
 import signal
+import sys
 import threading
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from arcdist.errors import ArcdistError
+
 STOPPED, FINISHED = "STOPPED.json", "FINISHED.json"
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
+_PR_SET_PDEATHSIG = 1  # prctl(2)
+
+
+class StoppedElsewhereError(ArcdistError):
+    """The run stopped because another node was asked to; this node's launcher was not, and may start it again."""
 
 
 class StopRequest:
@@ -32,6 +43,8 @@ class StopRequest:
         """Listen, in the main thread; elsewhere Python takes no signals."""
         if threading.current_thread() is threading.main_thread():
             self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
+            if "TORCHELASTIC_RUN_ID" in os.environ and sys.platform.startswith("linux"):
+                ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)  # ranks do not outlive torchrun
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -44,6 +57,13 @@ class StopRequest:
         if self.signal and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.signal = self.signal or signal.Signals(number).name
+
+    def is_of_another_node(self) -> bool:
+        """Return whether, of a run that stopped, only another node was asked to.
+
+        That node's launcher stops its ranks to let a node join. This node's would take an end with 0 for the run's.
+        """
+        return not self.signal and int(os.environ.get("GROUP_WORLD_SIZE", "1")) > 1
 
     def __bool__(self) -> bool:
         """Return whether this process was asked to stop; others may not have been yet."""

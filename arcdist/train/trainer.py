@@ -22,8 +22,8 @@ from arcdist.evaluate.sets import Scored, read_sets, score_sets
 from arcdist.evaluate.verification import METRICS
 from arcdist.runtime import collectives, seeds
 from arcdist.runtime.precision import choose_precision
-from arcdist.runtime.stopping import FINISHED, STOPPED, StopRequest, leave_marker, remove_markers
-from arcdist.runtime.world import World
+from arcdist.runtime.stopping import FINISHED, STOPPED, StoppedElsewhereError, StopRequest, leave_marker, remove_markers
+from arcdist.runtime.world import World, close_world
 from arcdist.train import summary
 from arcdist.train.config import TrainConfig, differences
 from arcdist.train.metrics import Metrics
@@ -329,6 +329,14 @@ class Trainer:
 
 
 def train(config: TrainConfig, world: World) -> dict[str, Any]:
-    """Do a whole run and return its summary; empty but on rank 0, and where the run was asked to stop."""
+    """Do a whole run and return its summary; empty but on rank 0, and where the run was asked to stop.
+
+    Errors: StoppedElsewhereError where it stopped, and this node's launcher is not told to.
+    """
     with StopRequest() as stop:
-        return Trainer(config, world, stop).run()
+        trainer = Trainer(config, world, stop)
+        summary = trainer.run()
+    if trainer.step.count < trainer.total_steps and stop.is_of_another_node():
+        close_world()
+        raise StoppedElsewhereError("another node was asked to stop; the run goes on where this one's launcher is left")
+    return summary
