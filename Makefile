@@ -11,12 +11,13 @@ WHEELS := $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find
 export UV_FIND_LINKS := $(or $(UV_FIND_LINKS),$(WHEELS))
 TORCH := $(if $(UV_FIND_LINKS),,--torch-backend=$(if $(shell command -v nvidia-smi 2>/dev/null),auto,cpu))
 
-.PHONY: help setup demo test lint bench clean
+.PHONY: help setup demo test lint bench soak clean
 
 help:
 	@echo "make demo    render faces, train on $(RANKS) ranks, verify on people never seen: about 5 minutes on 2 cores"
 	@echo "make test    lint, type checks, tests"
 	@echo "make bench   measure head, step and loaders against what others do, in minutes on 2 cores, which should be idle"
+	@echo "make soak    kill ranks, nodes and links of runs for up to 30 minutes, as root, and write runs/soak.json"
 	@echo "make setup   the virtual environment in .venv alone"
 	@echo "make lint    ruff and ty alone"
 
@@ -50,6 +51,10 @@ bench: setup
 	$(BIN)/arcdist bench head --quick --json runs/bench/head.json pictures=runs/bench
 	$(BIN)/arcdist bench data --quick --json runs/bench/data.json
 	$(BIN)/arcdist bench step --quick --json runs/bench/step.json
+
+soak: setup
+	@mkdir -p runs
+	timeout --signal=INT --kill-after=1m 30m $(BIN)/arcdist bench faults --json runs/soak.json
 
 clean:
 	rm -rf .venv build dist *.egg-info runs data

@@ -4,82 +4,67 @@ import multiprocessing
 import random
 import tempfile
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import track
 
-from arcdist.bench import machine
 from arcdist.checkpoint.folder import newest_checkpoint
 from arcdist.checkpoint.manager import CheckpointConfig, CheckpointManager
 from arcdist.checkpoint.marker import CheckpointError, read_marker
 from arcdist.checkpoint.reader import load
-from arcdist.errors import ConfigError
 
 _FIRST_STEP = 1
 _SAVES = 10_000  # more than a process lives to do
+_TIMEOUT_S = 120.0  # longest wait for a process to save
 
 
-@dataclass
-class KillsConfig:
-    """How many saves are killed, and how large they are."""
-
-    kills: int = field(default=50, metadata={"help": "processes that are killed while they save"})
-    seed: int = field(default=0, metadata={"help": "of the moments"})
-    numbers: int = field(default=2_000_000, metadata={"help": "float32 in a checkpoint"})
-    timeout_s: int = field(default=120, metadata={"help": "longest wait for a process to save, in seconds"})
-    json: str = field(default="", metadata={"help": "file for the result"})
-    progress: bool = field(default=True, metadata={"help": "show a progress bar"})
-
-    def validate(self) -> None:
-        """Raise ``ConfigError`` for a number that cannot be right."""
-        for key, least in (("kills", 1), ("numbers", 2), ("timeout_s", 1)):
-            if getattr(self, key) < least:
-                raise ConfigError(f"{key}: {getattr(self, key)}: must be at least {least}")
-
-
-def kills_during_saves(config: KillsConfig) -> dict[str, Any]:
+def kills_during_saves(
+    kills: int, seed: int, numbers: int = 2_000_000, done: Callable[[], None] = lambda: None
+) -> dict[str, Any]:
     """Kill a process that saves without a pause, again and again, and return what was found after each kill.
 
     It is ended by SIGKILL when the bytes that it has written of a save, or the time since it began one, reach a number
     drawn from the seed. The next one goes on from the newest checkpoint.
 
+    Args:
+        kills: processes that are killed.
+        seed: of the moments.
+        numbers: float32 in a checkpoint.
+        done: is called after each kill.
+
     Returns:
         ``kills``; ``torn``, how often what was found was not what had been saved; ``lost``, how often none was found;
         ``back``, how often it was older than what had been found before; ``while_writing``, how many kills left a
-        folder that was being written; ``new_checkpoints``, how many processes had finished at least one.
+        folder that was being written; ``new_checkpoints``, how many processes had finished at least one; ``survived``,
+        whether nothing was torn, lost or old.
 
     Errors: CheckpointError where a process does not save.
     """
-    config.validate()
-    draws = random.Random(config.seed)
+    draws = random.Random(seed)
     counts = dict.fromkeys(("torn", "lost", "back", "while_writing", "new_checkpoints"), 0)
-    before = machine.description(torch.device("cpu"), threads=1)
     with tempfile.TemporaryDirectory() as scratch:
         folder, newest = Path(scratch), _FIRST_STEP
-        save_s = _save_one(folder, config)
-        for _ in track(
-            range(config.kills), "killing", console=Console(stderr=True), transient=True, disable=not config.progress
-        ):
-            _kill_one(folder, newest + 1, draws, save_s, config)
+        save_s = _save_one(folder, numbers)
+        for _ in range(kills):
+            _kill_one(folder, newest + 1, draws, save_s, numbers)
+            done()
             found = newest_checkpoint(folder)
             if found is None:
                 counts["lost"] += 1
-                _save_one(folder, config)
+                _save_one(folder, numbers)
                 newest = _FIRST_STEP
                 continue
             step = read_marker(found)["step"]
-            counts["torn"] += not _as_saved(found, step, config.numbers)
+            counts["torn"] += not _as_saved(found, step, numbers)
             counts["back"] += step < newest
             counts["new_checkpoints"] += step > newest
             counts["while_writing"] += any(folder.glob(".writing-step-*"))
             newest = step
-    return {"bench": "kills", **before, "seed": config.seed, "numbers": config.numbers, "kills": config.kills, **counts}
+    survived = not (counts["torn"] or counts["lost"] or counts["back"])
+    return {"kills": kills, "numbers": numbers, **counts, "survived": survived}
 
 
 def _process(folder: Path, first_step: int, numbers: int, count: int) -> BaseProcess:
@@ -90,13 +75,13 @@ def _process(folder: Path, first_step: int, numbers: int, count: int) -> BasePro
     return process
 
 
-def _save_one(folder: Path, config: KillsConfig) -> float:
+def _save_one(folder: Path, numbers: int) -> float:
     """Save the first step in a process of its own, and return about how many seconds the save took."""
-    process = _process(folder, _FIRST_STEP, config.numbers, 1)
+    process = _process(folder, _FIRST_STEP, numbers, 1)
     try:
-        next(_writing(folder, set(), process, config.timeout_s))
+        next(_writing(folder, set(), process, _TIMEOUT_S))
         began = time.monotonic()
-        process.join(config.timeout_s)
+        process.join(_TIMEOUT_S)
         if process.exitcode != 0:
             raise CheckpointError(f"{folder}: the first save ended with {process.exitcode}")
         return time.monotonic() - began
@@ -104,17 +89,17 @@ def _save_one(folder: Path, config: KillsConfig) -> float:
         process.kill()
 
 
-def _kill_one(folder: Path, first_step: int, draws: random.Random, save_s: float, config: KillsConfig) -> None:
+def _kill_one(folder: Path, first_step: int, draws: random.Random, save_s: float, numbers: int) -> None:
     """Kill a process that saves at a drawn byte of its first save, or at a drawn time of its first two."""
     by_bytes, share = draws.random() < 0.5, draws.random()
     before = set(folder.glob(".writing-step-*"))
-    process = _process(folder, first_step, config.numbers, _SAVES)
+    process = _process(folder, first_step, numbers, _SAVES)
     try:
-        for first, written in _writing(folder, before, process, config.timeout_s):
+        for first, written in _writing(folder, before, process, _TIMEOUT_S):
             if not by_bytes:
                 time.sleep(2 * save_s * share)
                 break
-            if written >= share * 6 * config.numbers or not first.exists():  # the backbone, half of all, twice
+            if written >= share * 6 * numbers or not first.exists():  # the backbone, half of all, twice
                 break
     finally:
         process.kill()

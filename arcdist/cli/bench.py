@@ -9,7 +9,7 @@ from rich.console import Console
 from arcdist.bench import report
 from arcdist.bench.cleaning import CleaningBenchConfig, bench_cleaning
 from arcdist.bench.data import DataBenchConfig, as_table, bench_data
-from arcdist.bench.faults_checkpoint import KillsConfig, kills_during_saves
+from arcdist.bench.faults import FaultsConfig, faults
 from arcdist.bench.fuzz import FuzzConfig, fuzz
 from arcdist.bench.head import HeadBenchConfig, bench_head
 from arcdist.bench.step import StepBenchConfig, bench_step, step_tables
@@ -84,15 +84,12 @@ def _cleaning(config: CleaningBenchConfig) -> int:
     return 0
 
 
-def _kills(config: KillsConfig) -> int:
-    result = kills_during_saves(config)
-    print(
-        f"{result['kills']} kills, {result['while_writing']} of them while a checkpoint was being written: "
-        f"{result['torn']} torn, {result['lost']} lost, {result['back']} older than before"
-    )
-    if config.json:
-        write_json(config.json, result)
-    return 1 if result["torn"] or result["lost"] or result["back"] else 0
+def _faults(config: FaultsConfig) -> int:
+    result = faults(config, lambda so_far: write_json(config.json, so_far) if config.json else None)
+    for name, case in result["cases"].items():
+        told = ", ".join(f"{key} {value}" for key, value in case.items() if isinstance(value, bool | int | float))
+        print(f"{name}: {told}")
+    return 0 if result["survived"] else 1
 
 
 def _show(tables: Iterable[Any]) -> None:
@@ -118,5 +115,5 @@ BENCHES = {
     "data": Bench("data [FILE.rec] [--quick] [key=value …] [--json PATH]", DataBenchConfig, _data, ("file",)),
     "cleaning": Bench("cleaning FILE.rec [with=FILE.npy] [key=value …]", CleaningBenchConfig, _cleaning, ("file",)),
     "fuzz": Bench("fuzz [files=N] [key=value …] [--json PATH]", FuzzConfig, _fuzz),
-    "kills": Bench("kills [kills=N] [key=value …] [--json PATH]", KillsConfig, _kills),
+    "faults": Bench("faults [CASE] [key=value …] [--json PATH]", FaultsConfig, _faults, ("case",)),
 }

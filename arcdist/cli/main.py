@@ -18,7 +18,7 @@ VERBS = {
     "pack": "make a .rec of a folder of images, of other .rec files (merged, split, filtered), or of rendered faces",
     "inspect": "say what a .rec or .bin holds, check every record of it, or its labels with a trained model",
     "reproduce": "train a table of the ArcFace paper again, cell by cell, and print it beside the paper's",
-    "bench": "measure the head, the whole step or the loaders beside others, or damage files by the thousand",
+    "bench": "measure the head, the whole step or the loaders beside others; damage files, kill runs",
     "plan": "say what a configuration needs on a cluster: memory, time, communication, cost",
 }
 
