@@ -21,7 +21,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def results_table(results: Mapping[str, VerificationResult]) -> Table:
-    """Return a table of one row an evaluation set, in percent; ``*`` marks a TAR at which no false accept is allowed."""
+    """Return a table of one row an evaluation set, in percent; ``*`` marks a TAR without any false accept."""
     targets = sorted({far for result in results.values() for far in result.tar_at_far}, reverse=True)
     table = Table(title="Verification", title_justify="left", title_style="bold")
     table.add_column("set")
