@@ -29,7 +29,7 @@ setup: .venv/ready
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv || \
 		{ echo "cannot make .venv: the venv module is missing (on Debian: apt-get install python3-venv)" >&2; exit 1; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check "$$(grep '^uv==' constraints.txt)"
-	$(BIN)/uv pip install --quiet --python $(BIN)/python $(TORCH) -c constraints.txt -e ".[test]"
+	$(BIN)/uv pip install --quiet --compile-bytecode --python $(BIN)/python $(TORCH) -c constraints.txt -e ".[test]"
 	@command -v nvidia-smi >/dev/null || $(BIN)/python -c 'import torch; assert torch.version.cuda is None, \
 		"this machine has no GPU, but the CUDA build of torch was installed"'
 	@touch $@
