@@ -2,63 +2,55 @@
 
 Every epoch is another permutation of the whole data set: a true global shuffle, not one within a buffer. A shuffled
 array of the 42 million samples of WebFace42M would take 170 MB or more in every process and seconds at every epoch's
-border. Here nothing is stored: a position is enciphered into a sample by a Feistel network whose domain is the data
-set, keyed by (seed, epoch). So the order depends on neither ranks nor workers, and to resume is to know one integer.
-
-Source: J. Black and P. Rogaway, "Ciphers with Arbitrary Finite Domains", CT-RSA 2002, §5 (generalized Feistel, with
-cycle walking).
+border. Here nothing is stored: a position is enciphered into a sample by a permutation keyed by (seed, epoch). So the
+order depends on neither ranks nor workers, and to resume is to know one integer.
 """
-
-import math
-from dataclasses import dataclass
 
 import numpy as np
 
+from arcdist.data.permutation import ROUNDS, permuted
 from arcdist.errors import ConfigError, DataError
-from arcdist.runtime.seeds import hash64, splitmix
-
-_ROUNDS = 8  # four pairs: with two, samples a row of the domain apart are correlated
+from arcdist.runtime.seeds import hash64
 
 
-@dataclass(frozen=True)
 class Order:
-    """The order of a run over ``size`` samples, epoch after epoch without end."""
+    """The order of a run over ``size`` samples, epoch after epoch without end.
 
-    size: int
-    seed: int
+    Args:
+        size: number of samples.
+        seed: the run's.
+        purpose: keeps several orders of one run apart.
+    """
 
-    def __post_init__(self) -> None:
-        if self.size < 1:
-            raise DataError(f"the data set has {self.size} samples; a run needs at least one")
+    def __init__(self, size: int, seed: int, purpose: str = "order") -> None:
+        if size < 1:
+            raise DataError(f"the data set has {size} samples; a run needs at least one")
+        self.size, self.seed, self._purpose = size, seed, purpose
+
+    @property
+    def epoch_size(self) -> int:
+        """The number of positions of an epoch."""
+        return self.size
 
     def samples(self, start: int, stop: int) -> np.ndarray:
-        """Return the samples at the positions [start, stop) of the run, int64 ``[stop − start]``, in [0, size).
+        """Return the samples at the positions [start, stop) of the run, int64 ``[stop − start]``, in [0, size)."""
+        return self.at(np.arange(start, stop))
 
-        Position p is the (p mod size)-th of epoch p // size.
+    def at(self, positions: np.ndarray) -> np.ndarray:
+        """Return the samples at these positions, int64 ``[n]``; position p is the (p mod size)-th of epoch p // size.
+
+        It takes memory for every epoch between the first and the last of the positions.
         """
-        epoch, sample = np.divmod(np.arange(start, stop), self.size)
-        first, end = start // self.size, -(-stop // self.size)
-        keys = hash64(self.seed, "order", np.arange(first * _ROUNDS, end * _ROUNDS)).reshape(-1, _ROUNDS)
-        keys = keys[epoch - first]
-        sample = self._encipher(sample.astype(np.uint64), keys)
-        # The domain is at most √size too large; what falls outside is enciphered again, which keeps it a permutation.
-        while (outside := np.flatnonzero(sample >= self.size)).size:
-            sample[outside] = self._encipher(sample[outside], keys[outside])
-        return sample.astype(np.int64)
+        if len(positions) == 0:
+            return positions
+        epoch, value = np.divmod(positions, self.size)
+        first, end = int(epoch.min()), int(epoch.max()) + 1
+        keys = hash64(self.seed, self._purpose, np.arange(first * ROUNDS, end * ROUNDS)).reshape(-1, ROUNDS)
+        return permuted(value, self.size, keys[epoch - first])
 
     def substitute(self, position: int, attempt: int) -> int:
         """Return what is tried in the place of the sample at a position, once that cannot be read."""
         return int(hash64(self.seed, f"substitute.{attempt}", position) % np.uint64(self.size))
-
-    def _encipher(self, value: np.ndarray, keys: np.ndarray) -> np.ndarray:
-        """Return a permutation of [0, rows · columns), applied to ``value`` ``[n]``; ``keys`` is ``[n, _ROUNDS]``."""
-        columns = math.isqrt(self.size - 1) + 1
-        rows = -(-self.size // columns)
-        row, column = np.divmod(value, np.uint64(columns))
-        for i in range(0, _ROUNDS, 2):
-            row = (row + splitmix(column ^ keys[:, i]) % np.uint64(rows)) % np.uint64(rows)
-            column = (column + splitmix(row ^ keys[:, i + 1]) % np.uint64(columns)) % np.uint64(columns)
-        return row * np.uint64(columns) + column
 
 
 def rows_of_step(step: int, global_batch_size: int, rank: int, world_size: int) -> range:
