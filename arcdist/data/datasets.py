@@ -72,6 +72,16 @@ class RecordDataset:
         )
         """One sentence that says what was taken for what."""
 
+    @property
+    def title(self) -> str:
+        """The path."""
+        return str(self.path)
+
+    @property
+    def parts(self) -> "list[RecordDataset]":
+        """Itself."""
+        return [self]
+
     def __len__(self) -> int:
         """Return the number of images."""
         return len(self.keys)

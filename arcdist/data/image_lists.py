@@ -50,7 +50,7 @@ def open_images(path: "str | os.PathLike[str]") -> ImageList:
     if not path.exists():
         raise DataError(f"{path}: no such file or folder")
     if path.is_dir():
-        return _Files(path, _files_in(path))
+        return _Files(path, files_in(path))
     if path.suffix == ".rec":
         return _Records(path)
     if path.suffix == ".bin":
@@ -58,7 +58,8 @@ def open_images(path: "str | os.PathLike[str]") -> ImageList:
     return _Files(path.parent, [path.name])
 
 
-def _files_in(root: Path) -> list[str]:
+def files_in(root: Path) -> list[str]:
+    """Return the images in a folder and all folders in it, as paths within it, sorted; DataError where it has none."""
     found = []
     for folder, folders, files in os.walk(root, onerror=_unreadable):
         folders[:] = [name for name in folders if not name.startswith(".")]

@@ -1,11 +1,15 @@
 """Which images of a set are trained on: by identity, by number of images, by a list of records."""
 
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from arcdist.data.datasets import RecordDataset
+from arcdist.data.image_set import ImageSet
+from arcdist.data.paths import check_paths, listed
 from arcdist.errors import ConfigError, DataError
 from arcdist.runtime.seeds import uniform
 
@@ -21,7 +25,10 @@ class SelectConfig:
         default_factory=list, metadata={"help": "first label and one past the last that are kept; empty: all"}
     )
     min_images: int = field(default=0, metadata={"help": "identities with fewer images are left out"})
-    clean_list: str = field(default="", metadata={"help": "file of the record keys that are kept, one a line"})
+    clean_list: Any = field(
+        default="",
+        metadata={"help": "file of the record keys that are kept, one a line; a list of them for several paths"},
+    )
     held_out: float = field(default=0.0, metadata={"help": "share of the identities that are kept from training"})
     side: str = field(default="train", metadata={"help": "train | held_out: which of the two are read"})
 
@@ -29,6 +36,7 @@ class SelectConfig:
         """Raise ConfigError where a value cannot be right."""
         if self.classes and not (len(self.classes) == 2 and 0 <= self.classes[0] < self.classes[1]):
             raise ConfigError(f"data.select.classes: {list(self.classes)}: must be a first label and one past the last")
+        check_paths("data.select.clean_list", self.clean_list)
         if self.min_images < 0:
             raise ConfigError(f"data.select.min_images: {self.min_images}: must be 0 or more")
         if not 0 <= self.held_out < 1:
@@ -41,18 +49,19 @@ class SelectConfig:
         """Whether anything may be left out."""
         return bool(self.classes or self.min_images or self.clean_list or self.held_out or self.side != "train")
 
-    def keep(self, dataset: RecordDataset) -> np.ndarray:
+    def keep(self, dataset: ImageSet) -> np.ndarray:
         """Return which samples are kept, bool ``[n]``.
 
-        The clean list comes first, then the classes, then the number of images, of what is left by then; who is held
+        The clean lists come first, then the classes, then the number of images, of what is left by then; who is held
         out depends on the label alone, so that it stays so whatever else is left out.
 
-        Errors: DataError for a list that cannot be read or names no record of the set.
+        Errors: DataError for a list that cannot be read or names no record of its set; ConfigError for as many lists
+            as there are no sets.
         """
         labels = dataset.labels()
         kept = np.ones(len(labels), np.bool_)
         if self.clean_list:
-            kept &= np.isin(dataset.keys, read_clean_list(self.clean_list))
+            kept &= np.concatenate(self._clean(dataset))
         if self.classes:
             kept &= (labels >= self.classes[0]) & (labels < self.classes[1])
         if self.min_images:
@@ -60,6 +69,18 @@ class SelectConfig:
         held_out = uniform(_SPLIT_SEED, "held_out", np.arange(dataset.num_classes)) < self.held_out
         kept &= held_out[labels] == (self.side == "held_out")
         return kept
+
+    def _clean(self, dataset: ImageSet) -> list[np.ndarray]:
+        """Return for each part of the set which of its samples its clean list has; all, where it has no list."""
+        paths = listed(self.clean_list)
+        if len(paths) != len(dataset.parts):
+            raise ConfigError(
+                f"data.select.clean_list: {len(paths)} lists for {len(dataset.parts)} sets of data.path; give one for "
+                "each, '' for one that is kept whole"
+            )
+        return [
+            _listed_in(path, part) if path else np.ones(len(part), np.bool_) for path, part in zip(paths, dataset.parts)
+        ]
 
 
 class Selection:
@@ -70,12 +91,15 @@ class Selection:
     Errors: DataError where nothing is left.
     """
 
-    def __init__(self, whole: RecordDataset, config: SelectConfig) -> None:
+    def __init__(self, whole: ImageSet, config: SelectConfig) -> None:
         kept = config.keep(whole)
         if not kept.any():
-            raise DataError(f"{whole.path}: data.select leaves none of its {len(whole)} images")
+            raise DataError(f"{whole.title}: data.select leaves none of its {len(whole)} images")
         self.whole = whole
         self.image_size = whole.image_size
+        ends = accumulate(len(part) for part in whole.parts)
+        self.part_sizes = np.diff([0, *(int(kept[:end].sum()) for end in ends)]).tolist()
+        """How many images are kept of each part of the whole set."""
         self._samples = np.flatnonzero(kept).astype(np.uint32)
         present = np.bincount(whole.labels()[kept], minlength=whole.num_classes) > 0
         self._new_label = np.where(present, np.cumsum(present) - 1, -1).astype(np.int32)
@@ -102,6 +126,12 @@ class Selection:
     def close(self) -> None:
         """Give the file back."""
         self.whole.close()
+
+
+def _listed_in(path: str, part: ImageSet) -> np.ndarray:
+    if not isinstance(part, RecordDataset):
+        raise ConfigError(f"data.select.clean_list: {path}: {part.title} has no records whose keys it could list")
+    return np.isin(part.keys, read_clean_list(path))
 
 
 def read_clean_list(path: "str | Path") -> np.ndarray:

@@ -100,6 +100,11 @@ class TrainConfig:
             value: Any = getattr(self, part.name)
             if is_dataclass(value):
                 value.validate()
+        if self.data.per_identity and self.train.global_batch_size % self.data.per_identity:
+            raise ConfigError(
+                f"data.per_identity: {self.data.per_identity}: must divide train.global_batch_size "
+                f"({self.train.global_batch_size})"
+            )
         sizes = {self.data.image_size, *self.train.image_sizes}
         if sizes != {112} and not takes_any_size(self.backbone.name):
             raise ConfigError(
@@ -115,9 +120,13 @@ class TrainConfig:
 
 
 def differences(before: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
-    """Return what two configurations say differently: by key, the old value and the new one."""
+    """Return what two configurations say differently: by key, the old value and the new one.
+
+    A key that there was not yet, and that is off now, says nothing new.
+    """
     old, new = _flat(before), _flat(now)
-    return {key: (old.get(key), new.get(key)) for key in sorted(old | new) if old.get(key) != new.get(key)}
+    differs = {key: (old.get(key), new.get(key)) for key in sorted(old | new) if old.get(key) != new.get(key)}
+    return {key: pair for key, pair in differs.items() if key in old or pair[1]}
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -34,7 +34,13 @@ _LABELS_LOOKED_AT = 10_000_000  # before the first step, a few seconds; those of
 _GRACE_S = 30.0  # for what is being written when a run ends by an error
 _MUST_STAY = (
     *("backbone.name", "backbone.embedding_dim", "optim.name", "data.image_size"),
-    *("seed", "train.global_batch_size", "images"),  # they decide which samples come next
+    *(
+        "seed",
+        "train.global_batch_size",
+        "images",
+        "data.weights",
+        "data.per_identity",
+    ),  # they decide which samples come next
     *("num_classes", "head.subcenters"),
 )
 
@@ -68,7 +74,8 @@ class Trainer:
                 f"checkpoint.best: {config.checkpoint.best!r}: must be one of {', '.join(known) or 'none'}, which "
                 "evaluate.sets are scored by"
             )
-        self.total_steps = config.train.total_steps(len(self.dataset))
+        self.order = config.data.build_order(self.dataset, config.seed)
+        self.total_steps = config.train.total_steps(self.order.epoch_size)
         self.step = self._build_step()
         self.checkpoints = CheckpointManager(self.folder / "checkpoints", config.checkpoint)
         trained_s = self._restore()
@@ -122,7 +129,7 @@ class Trainer:
             backbone,
             head,
             optimizer,
-            config.optim.schedule.build(self.total_steps, len(self.dataset) / config.train.global_batch_size),
+            config.optim.schedule.build(self.total_steps, self.order.epoch_size / config.train.global_batch_size),
             config.optim.lr,
             config.seed,
             config.train,
@@ -173,7 +180,7 @@ class Trainer:
         """Yield the batches that are left, on the device."""
         config = self.config
         loader = config.data.build_loader(
-            *(self.dataset, config.seed, config.train.global_batch_size),
+            *(self.dataset, self.order, config.train.global_batch_size),
             *(self.world.rank, self.world.size, self.world.device, self._image_size),
         )
         if self.world.is_first:

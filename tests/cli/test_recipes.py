@@ -114,9 +114,10 @@ def test_a_data_set_has_as_many_classes_and_images_as_the_field_counts(name: str
 @pytest.mark.parametrize("name", CLASSES_AND_IMAGES)
 def test_a_data_set_of_the_field_has_a_recipe_that_verifies_on_what_lies_beside_it(name: str) -> None:
     configs = [_config(recipe) for recipe in _names("recipe")]
-    of_it = [config for config in configs if config.data.path == f"data/{name}/train.rec"]
+    paths = compose_config([f"data={name}"]).data.paths
+    of_it = [config for config in configs if config.data.paths == paths]
     assert of_it
-    assert {Path(path).parent for config in of_it for path in config.evaluate.sets} == {Path(f"data/{name}")}
+    assert {Path(path).parent for config in of_it for path in config.evaluate.sets} == {Path(paths[0]).parent}
 
 
 @pytest.mark.parametrize(

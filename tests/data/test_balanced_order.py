@@ -1,4 +1,4 @@
-"""P identities × K images a batch: distinct images where an identity has them, every identity in turn, as a function."""
+"""P identities × K images a batch: distinct images where an identity has them, and every identity in turn."""
 
 from itertools import pairwise
 from pathlib import Path

@@ -269,7 +269,8 @@ def test_only_a_flip_is_left_to_dali(values: dict[str, float], flips: bool) -> N
 def test_a_run_on_a_cpu_takes_dali_where_it_is_asked_to(data_root: Path, kind: str) -> None:
     config = DataConfig(path=str(data_root / "cfp_small.rec"), loader=LoaderConfig(kind=kind))
     config.validate()
-    built = config.build_loader(config.open(), 0, 8, 0, 1, torch.device("cpu"))
+    dataset = config.open()
+    built = config.build_loader(dataset, config.build_order(dataset, 0), 8, 0, 1, torch.device("cpu"))
     assert type(built) is (DaliLoader if kind == "dali" else TorchLoader)
 
 
