@@ -5,11 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from arcdist.errors import DataError
-
-
-class RecordError(DataError):
-    """A .rec or .idx file that is missing, cut short, damaged, or does not belong to the other."""
+from arcdist.data.byte_file import RecordError
 
 
 @dataclass(frozen=True, eq=False)

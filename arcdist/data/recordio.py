@@ -12,7 +12,6 @@ and its ``.idx`` has a line ``key<TAB>byte offset`` for each record. Bytes are t
 """
 
 import contextlib
-import mmap
 import numbers
 import os
 import struct
@@ -23,12 +22,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from arcdist.data.byte_file import ByteFile, RecordError
 from arcdist.data.index_cache import LEAST_BYTES, cached_index
-from arcdist.data.record_index import RecordError, RecordIndex, read_index
+from arcdist.data.record_index import RecordIndex, read_index
 
 __all__ = ["Headers", "Record", "RecordError", "RecordReader", "RecordWriter"]
 
@@ -40,6 +40,7 @@ _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 _LENGTH_BITS, _LENGTH_MASK = 29, (1 << 29) - 1
 _SAMPLED_RECORDS = 64
 _BLOCK_RECORDS = 1 << 16
+_AT_ONCE_BYTES = 1 << 14  # read before a record's length is known: most records are shorter, and take one call
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,7 +86,7 @@ class RecordReader:
 
     def __init__(self, path: "str | os.PathLike[str]", index_path: "str | os.PathLike[str] | None" = None) -> None:
         self.path = Path(path)
-        self._map = _map_file(self.path)
+        self._file = ByteFile(self.path)
         beside = self.path.with_suffix(".idx")
         self._index = RecordIndex(np.empty(0, np.int64), np.empty(0, np.int64))
         if index_path is None and not beside.exists():
@@ -144,10 +145,16 @@ class RecordReader:
     def record_bytes(self, key: int) -> bytes:
         """Return a record as it was given to the writer, IRHeader (if it has one) and payload."""
         offset = self.offset(key)
+        data = self._file.read(offset, _AT_ONCE_BYTES)
+        if len(data) >= _HEAD.size:
+            magic, word = _HEAD.unpack_from(data)
+            length = word & _LENGTH_MASK
+            if magic == _MAGIC and word >> _LENGTH_BITS == _WHOLE and _HEAD.size + _padded(length) <= len(data):
+                return data[_HEAD.size : _HEAD.size + length]
         parts, last = [], False
         while not last:
             start, length, last = self._part(key, offset, first=not parts)
-            parts.append(self._map[start : start + length])
+            parts.append(self._file.read(start, length))
             offset = start + _padded(length)
         return _MAGIC_BYTES.join(parts)
 
@@ -156,17 +163,18 @@ class RecordReader:
         headers = Headers(
             np.empty(len(keys), np.uint32), np.empty(len(keys), np.float32), np.empty(len(keys), np.int64)
         )
+        mapped = self._file.mapped()
+        words = np.frombuffer(mapped, "<u4", len(mapped) // 4)
         for start in range(0, len(keys), _BLOCK_RECORDS):
             block = slice(start, start + _BLOCK_RECORDS)
-            for whole, part in zip(headers, self._header_block(keys[block])):
+            self._file.check_size()
+            for whole, part in zip(headers, self._header_block(words, keys[block])):
                 whole[block] = part
         return headers
 
     def close(self) -> None:
-        """Give the mapping back; the reader cannot be used after."""
-        if isinstance(self._map, mmap.mmap):
-            with contextlib.suppress(BufferError):  # an error's traceback may hold a view; it goes with the traceback
-                self._map.close()
+        """Give the file back; the reader cannot be used after."""
+        self._file.close()
 
     def __enter__(self) -> "RecordReader":
         """Return the reader, which is closed at the end of the block."""
@@ -176,23 +184,12 @@ class RecordReader:
         """Close the reader."""
         self.close()
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Return what another process needs: the index travels, so that no file is read or scanned twice."""
-        return {**self.__dict__, "_map": len(self._map)}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        """Map the file again."""
-        size = state.pop("_map")
-        self.__dict__.update(state, _map=_map_file(state["path"]))
-        if len(self._map) != size:
-            raise RecordError(f"{self.path}: had {size:_} bytes when it was opened and has {len(self._map):_} now")
-
     def _part(self, key: int, offset: int, first: bool) -> tuple[int, int, bool]:
         """Return where the data of the part at ``offset`` starts, its length, and whether it is the record's last."""
-        size = len(self._map)
+        size = self._file.size
         if offset + _HEAD.size > size:
             raise self._error(key, offset, f"the file ends inside its head, after {size:_} bytes")
-        magic, word = _HEAD.unpack_from(self._map, offset)
+        magic, word = _HEAD.unpack(self._file.read(offset, _HEAD.size))
         if magic != _MAGIC:
             raise self._error(key, offset, f"magic is 0x{magic:08x}, not 0x{_MAGIC:08x}")
         kind, length = word >> _LENGTH_BITS, word & _LENGTH_MASK
@@ -209,13 +206,12 @@ class RecordReader:
             why = f"the file is damaged or cut short after {key} whole records (it has no index and was scanned)"
         return RecordError(f"{self.path}: record {key} at byte {offset:_}: {what}; {why}")
 
-    def _header_block(self, keys: np.ndarray) -> Headers:
+    def _header_block(self, words: np.ndarray, keys: np.ndarray) -> Headers:
         offset = self._index.offsets[np.searchsorted(self._index.keys, keys)]
-        words = np.frombuffer(self._map, "<u4", len(self._map) // 4)
         at = offset // 4
         length = (words[at + 1] & _LENGTH_MASK).astype(np.int64)
         simple = (words[at] == _MAGIC) & (words[at + 1] >> _LENGTH_BITS == _WHOLE) & (length >= _IR_HEADER.size)
-        simple &= offset + _HEAD.size + length <= len(self._map)
+        simple &= offset + _HEAD.size + length <= self._file.size
         at = np.where(simple, at, 0)
         flag = np.where(simple, words[np.minimum(at + 2, len(words) - 1)], 0)
         payload_bytes = length - _IR_HEADER.size - 4 * flag.astype(np.int64)
@@ -230,15 +226,15 @@ class RecordReader:
         return headers
 
     def _read_index(self, path: Path) -> RecordIndex:
-        read = partial(read_index, path, self.path, len(self._map))
+        read = partial(read_index, path, self.path, self._file.size)
         large = path.exists() and path.stat().st_size >= LEAST_BYTES
-        return cached_index(path, len(self._map), read) if large else read()
+        return cached_index(path, self._file.size, read) if large else read()
 
     def _scan(self) -> RecordIndex:
         """Return the index of the whole file, walking it from head to head."""
         starts = array("q")
         offset = 0
-        while offset < len(self._map):
+        while offset < self._file.size:
             starts.append(offset)
             last = False
             while not last:
@@ -388,12 +384,3 @@ def _cut(data: bytes) -> list[bytes]:
         else:
             found = data.find(_MAGIC_BYTES, found + 1)
     return [*parts, data[start:]]
-
-
-def _map_file(path: Path) -> "mmap.mmap | bytes":
-    """Return the file's bytes, mapped; no bytes cannot be mapped, so an empty file gives ``b""``."""
-    try:
-        with open(path, "rb") as file:
-            return mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if os.fstat(file.fileno()).st_size else b""
-    except OSError as error:
-        raise RecordError(f"{path}: cannot be read: {error.strerror}") from None
