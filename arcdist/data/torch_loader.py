@@ -27,7 +27,7 @@ _CHUNK = (
 )
 
 
-_CACHED = 4  # images that are made floats at a time: at 112 pixels 0.6 MB, which a core's own cache holds
+_FLOATS = (np.arange(256, dtype=np.float32) - np.float32(127.5)) * np.float32(1 / 127.5)
 
 
 class Dataset(Protocol):
@@ -205,10 +205,10 @@ class TorchLoader:
 
 
 def _normalized(images: Tensor) -> Tensor:
-    """Return uint8 ``[b, 3, H, W]`` as float32 in [-1, 1]; a few images at a time, to find them cached."""
+    """Return uint8 ``[b, 3, H, W]`` as float32 in [-1, 1], looked up: one pass, where arithmetic takes three."""
     normalized = torch.empty_like(images, dtype=torch.float32)
-    for part, into in zip(images.split(_CACHED), normalized.split(_CACHED)):
-        into.copy_(part).sub_(127.5).mul_(1 / 127.5)
+    pixels, floats = (tensor.permute(0, 2, 3, 1).view(len(images), -1).numpy() for tensor in (images, normalized))
+    cv2.LUT(pixels, _FLOATS, dst=floats)
     return normalized
 
 
