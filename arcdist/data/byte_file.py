@@ -8,7 +8,7 @@ run; of a file in memory it costs a microsecond.
 import mmap
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from arcdist.errors import DataError
 
@@ -17,15 +17,27 @@ class RecordError(DataError):
     """A .rec or .idx file that is missing, cut short, damaged, or does not belong to the other."""
 
 
+class Near(Protocol):
+    """A part of a file's bytes that can be had from nearer by."""
+
+    def read(self, offset: int, length: int, /) -> "bytes | None":
+        """Return exactly these bytes, or None where they are not all here."""
+        ...
+
+
 class ByteFile:
     """The bytes of a file that does not change while it is open.
+
+    Args:
+        path: the file.
+        near: where bytes are looked for first; another process that is sent the object does without.
 
     Raises:
         RecordError: here and from every method, for a file that cannot be read or is shorter than when it was opened.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, near: "Near | None" = None) -> None:
+        self.path, self._near = path, near
         try:
             self._file = open(path, "rb", buffering=0)  # noqa: SIM115 — open as long as the object
             self.size = os.fstat(self._file.fileno()).st_size
@@ -34,11 +46,14 @@ class ByteFile:
 
     def read(self, offset: int, length: int) -> bytes:
         """Return the bytes from ``offset`` on, fewer than ``length`` at the end of the file."""
+        length = min(length, self.size - offset)
+        if self._near is not None and (data := self._near.read(offset, length)) is not None:
+            return data
         try:
             data = os.pread(self._file.fileno(), length, offset)
         except OSError as error:
             raise RecordError(f"{self.path}: cannot be read at byte {offset:_}: {error.strerror}") from None
-        if len(data) < min(length, self.size - offset):
+        if len(data) < length:
             self.check_size()
             data += self.read(offset + len(data), length - len(data))  # interrupted
         return data

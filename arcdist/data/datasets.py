@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from arcdist.data.decode import decode
+from arcdist.data.local_cache import LocalCache
 from arcdist.data.recordio import Record, RecordReader
 from arcdist.errors import DataError
 
@@ -28,6 +29,7 @@ class RecordDataset:
 
     Args:
         path: the .rec file.
+        cache: where copies of parts of it may be; none by default.
 
     Raises:
         DataError: damaged files; no image; more classes than `MAX_CLASSES`; a label that is no class.
@@ -35,9 +37,9 @@ class RecordDataset:
     Memory: 16 to 24 bytes an image.
     """
 
-    def __init__(self, path: "str | os.PathLike[str]") -> None:
+    def __init__(self, path: "str | os.PathLike[str]", cache: "LocalCache | None" = None) -> None:
         self.path = Path(path)
-        self.reader = RecordReader(path)
+        self.reader = RecordReader(path, cache=cache)
         images = _find_images(self.reader)
         self.keys = images.keys
         """The key of every sample's record, int64 ``[n]``, ascending."""

@@ -28,6 +28,7 @@ import numpy as np
 
 from arcdist.data.byte_file import ByteFile, RecordError
 from arcdist.data.index_cache import LEAST_BYTES, cached_index
+from arcdist.data.local_cache import LocalCache
 from arcdist.data.record_index import RecordIndex, read_index
 
 __all__ = ["Headers", "Record", "RecordError", "RecordReader", "RecordWriter"]
@@ -79,14 +80,20 @@ class RecordReader:
         path: the .rec file.
         index_path: its index; the name with ``.idx`` unless given. Where there is none, the file is scanned from its
             beginning (``index_path`` is None then), and the keys are 0, 1, … in file order.
+        cache: where copies of parts of the file may be; none by default.
 
     Raises:
         RecordError: here and from every method, for whatever is wrong with the two files.
     """
 
-    def __init__(self, path: "str | os.PathLike[str]", index_path: "str | os.PathLike[str] | None" = None) -> None:
+    def __init__(
+        self,
+        path: "str | os.PathLike[str]",
+        index_path: "str | os.PathLike[str] | None" = None,
+        cache: "LocalCache | None" = None,
+    ) -> None:
         self.path = Path(path)
-        self._file = ByteFile(self.path)
+        self._file = ByteFile(self.path, cache.copies(self.path) if cache else None)
         beside = self.path.with_suffix(".idx")
         self._index = RecordIndex(np.empty(0, np.int64), np.empty(0, np.int64))
         if index_path is None and not beside.exists():

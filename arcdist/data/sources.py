@@ -18,6 +18,7 @@ from arcdist.data.folders import FolderDataset
 from arcdist.data.identities import read_identities
 from arcdist.data.image_set import ImageSet
 from arcdist.data.joined import JoinedSet
+from arcdist.data.local_cache import LocalCache, LocalCacheConfig
 from arcdist.data.mixed_order import MixedOrder
 from arcdist.data.order import Order
 from arcdist.data.paths import check_paths, listed
@@ -57,6 +58,7 @@ class DataConfig:
     held_out: str = field(default="", metadata={"help": "of a synthetic source: the .bin of other identities"})
     held_out_pairs: int = field(default=1000, metadata={"help": "of a synthetic source: pairs in held_out"})
     synthetic: SyntheticConfig = field(default_factory=SyntheticConfig)
+    cache: LocalCacheConfig = field(default_factory=LocalCacheConfig)
     select: SelectConfig = field(default_factory=SelectConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     loader: LoaderConfig = field(default_factory=LoaderConfig)
@@ -75,6 +77,7 @@ class DataConfig:
                 raise ConfigError(f"data.{key}: {getattr(self, key)}: must be 0 (whatever the file has) or more")
         self._validate_several()
         self._validate_synthetic()
+        self.cache.validate()
         self.select.validate()
         self.augment.validate()
         self.loader.validate()
@@ -151,7 +154,10 @@ class DataConfig:
 
         Errors: DataError for a missing or damaged file; ConfigError when it is not the one that was configured.
         """
-        parts = [self._open_part(path) for path in self.paths]
+        cache = self.cache.build()
+        parts = [self._open_part(path, cache) for path in self.paths]
+        if cache:
+            cache.fill()
         dataset = parts[0] if len(parts) == 1 else JoinedSet(parts, self._names(parts), self.same_labels)
         for key, asked, found in (
             ("num_classes", self.num_classes, dataset.num_classes),
@@ -166,9 +172,9 @@ class DataConfig:
                 )
         return Selection(dataset, self.select) if self.select.selects else dataset
 
-    def _open_part(self, path: str) -> ImageSet:
+    def _open_part(self, path: str, cache: "LocalCache | None") -> ImageSet:
         """Return the images of one path, whose size is checked."""
-        dataset = FolderDataset(path) if Path(path).is_dir() else RecordDataset(path)
+        dataset = FolderDataset(path) if Path(path).is_dir() else RecordDataset(path, cache)
         stated = dataset.stated if isinstance(dataset, RecordDataset) else None
         if dataset.image_size != (self.image_size, self.image_size):
             says = f", as {stated.path.name} says" if stated else ""
