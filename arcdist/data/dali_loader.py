@@ -42,9 +42,9 @@ class DaliLoader(TorchLoader):
     for rounding. For a CPU, and wherever an image is more than flipped, DALI decodes in its own threads, and the pixels
     are the same bit for bit (of a CMYK JPEG, to one level); what is more than a flip is done by `Augment`, in ours.
 
-    DALI decodes much that is damaged, and says nothing. So for the first epoch after a start each image is decoded here
-    too, before DALI gets it, and what `TorchLoader` refuses is refused; later, only headers are looked at. Where bad
-    records are skipped, every image is decoded here first, always.
+    DALI decodes much that is damaged, and says nothing. So on its first visit after a start an image is decoded here
+    too, before DALI gets it, and what `TorchLoader` refuses is refused; later, only headers are looked at (memory: a
+    byte an image). Where bad records are skipped, every image is decoded here first, always.
     """
 
     def batches(self, first_step: int, last_step: int) -> Generator[Batch, None, None]:
@@ -55,7 +55,7 @@ class DaliLoader(TorchLoader):
         Raises:
             DataError: a sample cannot be read, or is not what it should be; raised in place of its batch.
         """
-        read = partial(self._read, first_step)
+        read = partial(self._read, np.zeros(self.order.size, np.bool_))
         for finished_by_dali, steps in groupby(range(first_step, last_step), self._finished_by_dali):
             pool = ThreadPoolExecutor(self.config.workers, thread_name_prefix="loader")
             try:
@@ -74,10 +74,8 @@ class DaliLoader(TorchLoader):
         same_size = self.size_at is None or (self.size_at(step), self.size_at(step)) == self.image_size
         return same_size and self.augment.only_flips
 
-    def _read(self, first_step: int, step: int) -> "_Rows":
-        """Return what is fed for a step, decoded once in the first epoch from ``first_step`` on, to check it."""
-        first_epoch = (step - first_step) * self.global_batch_size < self.order.size
-        check = decode if first_epoch or self.bad_records.skips else check_header
+    def _read(self, checked: np.ndarray, step: int) -> "_Rows":
+        """Return what is fed for a step; ``checked``, bool ``[n]``, are the images that were decoded once to check."""
         positions = rows_of_step(step, self.global_batch_size, self.rank, self.world_size)
         samples = self.order.samples(positions.start, positions.stop).tolist()
         labels = torch.empty(len(samples), dtype=torch.int64, pin_memory=self.device.type == "cuda")
@@ -85,7 +83,9 @@ class DaliLoader(TorchLoader):
 
         def take(row: int, sample: int) -> None:
             labels[row], payload = self.dataset.read(sample)
+            check = check_header if checked[sample] and not self.bad_records.skips else decode
             check(payload, self.dataset.name(sample), self.image_size)
+            checked[sample] = True
             encoded.append(np.frombuffer(payload, np.uint8))
 
         for row, sample in enumerate(samples):

@@ -17,6 +17,7 @@ from arcdist.data.augment import Augment, AugmentConfig
 from arcdist.data.dali_loader import DaliLoader, has_dali
 from arcdist.data.datasets import RecordDataset
 from arcdist.data.decode import decode
+from arcdist.data.mixed_order import MixedOrder
 from arcdist.data.order import Order
 from arcdist.data.recordio import RecordReader, RecordWriter
 from arcdist.data.sources import DataConfig
@@ -177,6 +178,17 @@ def test_an_image_that_is_cut_short_after_the_first_epoch_is_named_in_place_of_i
         next(batches)
     assert int(str(error.value).split()[1].rstrip(":")) in first
     assert threads() == []
+
+
+@needs_dali
+def test_an_image_that_first_comes_after_an_epoch_is_checked_too() -> None:
+    order = MixedOrder([60, 30], [1, 0.1], 1)  # the second set's images come over ten epochs of 63
+    payloads = jpegs()
+    late = int(order.samples(6 * 63, 7 * 63).max())
+    payloads[late] = damage(payloads[late], "pixels")  # which DALI would not tell
+    parts = (Images(payloads), order, Augment(FLIPS, 1), 18, 0, 1, (24, 16), LoaderConfig(2, 2))
+    with pytest.raises(DataError, match=f"image {late}: is damaged"):
+        list(DaliLoader(*parts).batches(0, 25))
 
 
 @needs_dali

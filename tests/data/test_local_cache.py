@@ -91,7 +91,7 @@ def test_two_processes_fill_one_folder_and_a_killed_one_leaves_no_block_that_is_
     near = tmp_path / "near"
     whole = path.read_bytes()
     processes = [subprocess.Popen([sys.executable, "-c", FILL, path, near, str(BLOCK)]) for _ in range(2)]
-    while not blocks(near):
+    while not blocks(near) and processes[0].poll() is None:
         time.sleep(0.001)
     processes[0].kill()
     assert processes[1].wait(60) == 0
