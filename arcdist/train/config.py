@@ -100,11 +100,11 @@ class TrainConfig:
             value: Any = getattr(self, part.name)
             if is_dataclass(value):
                 value.validate()
-        if self.data.per_identity and self.train.global_batch_size % self.data.per_identity:
-            raise ConfigError(
-                f"data.per_identity: {self.data.per_identity}: must divide train.global_batch_size "
-                f"({self.train.global_batch_size})"
-            )
+        for key in ("global_batch_size", "micro_batch_size"):
+            if self.data.per_identity and getattr(self.train, key) % self.data.per_identity:
+                raise ConfigError(
+                    f"data.per_identity: {self.data.per_identity}: must divide train.{key} ({getattr(self.train, key)})"
+                )
         sizes = {self.data.image_size, *self.train.image_sizes}
         if sizes != {112} and not takes_any_size(self.backbone.name):
             raise ConfigError(
