@@ -1,32 +1,22 @@
-"""torch.distributed.checkpoint's files, read into a run's tensors without running what they name.
-
-Its ``.metadata`` is a pickle, which torch loads as it is. Ours may name what such a file holds and nothing else.
-"""
+"""torch.distributed.checkpoint's files, read into a run's tensors without running what they name."""
 
 import pickle
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
-from torch.distributed.checkpoint import FileSystemReader, metadata
+from torch.distributed.checkpoint import FileSystemReader
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.checkpoint.metadata import Metadata, StorageMeta, TensorStorageMetadata
+from torch.distributed.checkpoint.metadata import Metadata, TensorStorageMetadata
 
 from arcdist.checkpoint.folder import fault_of
 from arcdist.checkpoint.marker import CheckpointError, read_marker
+from arcdist.checkpoint.metadata import read_tensor_metadata
 from arcdist.runtime import collectives
-
-_NAMED = {
-    ("torch", "Size"),
-    ("torch", "device"),
-    ("torch.serialization", "_get_layout"),
-    ("torch.distributed.checkpoint.filesystem", "_StorageInfo"),
-    ("collections", "OrderedDict"),
-}
-_PATHS = {"Path", "PosixPath", "PurePosixPath", "WindowsPath", "PureWindowsPath"}
 
 
 def load(folder: Path, tensors: dict[str, Tensor], checked: bool = False) -> None:
@@ -52,7 +42,8 @@ def load(folder: Path, tensors: dict[str, Tensor], checked: bool = False) -> Non
     try:
         with warnings.catch_warnings():  # notes to its own developers
             warnings.simplefilter("ignore")
-            dcp.load(dict(tensors), storage_reader=SafeReader(str(folder)), no_dist=not collectives.is_distributed())
+            reader = SafeReader(folder, marker["files"])
+            dcp.load(dict(tensors), storage_reader=reader, no_dist=not collectives.is_distributed())
     except (CheckpointException, OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
         raise CheckpointError(f"{folder}: cannot be loaded: {str(error).strip().splitlines()[-1]}") from error
 
@@ -63,7 +54,7 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     Errors: CheckpointError where a file is damaged.
     """
     try:
-        told = SafeReader(str(folder)).read_metadata().state_dict_metadata
+        told = SafeReader(folder, read_marker(folder)["files"]).read_metadata().state_dict_metadata
     except (OSError, pickle.UnpicklingError) as error:
         raise CheckpointError(f"{folder}: cannot be read: {error}") from error
     tensors = {
@@ -78,28 +69,20 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
 class SafeReader(FileSystemReader):
     """Reads a checkpoint's folder.
 
-    Errors: pickle.UnpicklingError where ``.metadata`` names anything but tensors' shapes, dtypes and places.
+    Args:
+        folder: of the checkpoint.
+        files: the names of its files, as its marker lists them.
+
+    Errors: pickle.UnpicklingError where ``.metadata`` speaks of anything but tensors in these files.
     """
+
+    def __init__(self, folder: Path, files: Collection[str]) -> None:
+        super().__init__(folder)
+        self._files = files
 
     def read_metadata(self, *args: Any, **kwargs: Any) -> Metadata:
         """Return which tensor is where."""
-        with (Path(self.path) / ".metadata").open("rb") as file:
-            read = _Unpickler(file).load()
-        if not isinstance(read, Metadata):
-            raise pickle.UnpicklingError(f".metadata holds {type(read).__name__}, not the metadata of a checkpoint")
-        if read.storage_meta is None:
-            read.storage_meta = StorageMeta()
+        read = read_tensor_metadata(Path(self.path) / ".metadata", self._files)
+        assert read.storage_meta is not None
         read.storage_meta.load_id = self.load_id
         return read
-
-
-class _Unpickler(pickle.Unpickler):
-    def find_class(self, module: str, name: str) -> Any:
-        known = (module, name) in _NAMED or (module in ("pathlib", "pathlib._local") and name in _PATHS)
-        if module == metadata.__name__:
-            known = isinstance(getattr(metadata, name.split(".")[0], None), type)
-        if module == "torch" and isinstance(getattr(torch, name, None), torch.dtype | torch.layout):
-            known = True
-        if not known:
-            raise pickle.UnpicklingError(f".metadata asks for {module}.{name}, which no checkpoint needs")
-        return super().find_class(module, name)
