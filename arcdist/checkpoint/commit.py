@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.distributed import ProcessGroup
 from torch.distributed.checkpoint.api import CheckpointException
+from torch.distributed.tensor import DTensor
 
 from arcdist.checkpoint import folder, retention
 from arcdist.checkpoint.marker import write_marker
@@ -50,6 +51,9 @@ class Save:
 
         Errors: RuntimeError when the ranks lose each other.
         """
+        broken = next(filter(None, self._gather(_not_finite(self.tensors))), None)
+        if broken:
+            return f"{self.final}: {broken} holds numbers that are not finite, which nothing can go on from"
         first = self.group is None or dist.get_rank() == 0
         aside = folder.place_aside(self.final, self.nonce)
         if first:
@@ -98,6 +102,16 @@ class Save:
         values: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(values, value, group=self.group)
         return values
+
+
+def _not_finite(tensors: dict[str, Tensor]) -> str | None:
+    """Return the name of the first tensor of this rank that holds a NaN or an infinity."""
+    for name, tensor in tensors.items():
+        local = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+        # The extremes carry NaN on, and need no second tensor of that size.
+        if local.is_floating_point() and local.numel() and not all(edge.isfinite() for edge in local.aminmax()):
+            return name
+    return None
 
 
 def _free_mb(folder: Path) -> float:

@@ -17,6 +17,7 @@ from arcdist.margins import CombinedConfig, MarginConfig
 from arcdist.optim import OptimConfig
 from arcdist.runtime.world import RuntimeConfig
 from arcdist.train.step import StepConfig
+from arcdist.train.void_steps import VoidStepsConfig
 
 
 @dataclass
@@ -33,10 +34,12 @@ class LoopConfig(StepConfig):
         default_factory=list, metadata={"help": "shares of the run at which each of image_sizes ends, the last being 1"}
     )
     log_every: int = field(default=20, metadata={"help": "steps between two lines of the log"})
+    void: VoidStepsConfig = field(default_factory=VoidStepsConfig)
 
     def validate(self) -> None:
         """Raise ConfigError where a value cannot be right."""
         super().validate()
+        self.void.validate()
         if not 0 < self.epochs < math.inf and self.steps <= 0:
             raise ConfigError(f"train.epochs: {self.epochs}: must be a number above 0 (or set train.steps)")
         if self.steps < 0:

@@ -17,15 +17,8 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from arcdist.data.decode import decode
-from arcdist.errors import ArcdistError
 
 _log = logging.getLogger("arcdist")
-
-
-class DivergedError(ArcdistError):
-    """The loss is not a number any more."""
-
-    on_every_rank = True
 
 
 class Metrics:
@@ -78,7 +71,7 @@ class Metrics:
     def record(self, step: int, loss: Tensor, learning_rate: float) -> None:
         """Take note of step ``step`` (counted from 1), whose loss may still be computing.
 
-        Errors: DivergedError, on every rank, when one of the last ``every`` losses is not finite.
+        What is recorded is the mean of the losses that are finite.
         """
         self._losses.append(loss)
         if self._bar:
@@ -86,21 +79,8 @@ class Metrics:
         if step % self.every == 0 or step == self.total_steps:
             self._write_losses(step, learning_rate)
 
-    def check(self, step: int) -> list[float]:
-        """Return the losses since the last record, read from the device; every rank has the same.
-
-        Errors: DivergedError when one is not finite.
-        """
-        losses = torch.stack(self._losses).tolist() if self._losses else []
-        if not all(map(math.isfinite, losses)):
-            raise DivergedError(
-                f"step {step}: the loss is {next(loss for loss in losses if not math.isfinite(loss))}; lower optim.lr, "
-                "lengthen optim.schedule.warmup_steps, or set train.clip_norm; the last checkpoint is from before"
-            )
-        return losses
-
     def _write_losses(self, step: int, learning_rate: float) -> None:
-        losses = self.check(step)
+        losses = [loss for loss in torch.stack(self._losses).tolist() if math.isfinite(loss)] or [math.nan]
         self._losses.clear()
         self.pause()
         seconds, self._recorded_s = self.train_s - self._recorded_s, self.train_s
@@ -118,9 +98,10 @@ class Metrics:
             _log.info("step %d/%d  %s", step, self.total_steps, told)
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """Record values of a step in the file and on TensorBoard."""
+        """Record values of a step in the file and on TensorBoard; those that are not finite are left out."""
         if self._board is None:
             return
+        values = {name: value for name, value in values.items() if math.isfinite(value)}
         with self.path.open("a") as file:
             file.write(json.dumps({"step": step, **values}) + "\n")
         for name, value in values.items():
@@ -140,6 +121,15 @@ class Metrics:
     def resume(self) -> None:
         """Start the clock of training; what came since ``pause`` does not count."""
         self._mark = time.monotonic()
+
+    def go_back(self, step: int) -> None:
+        """Forget what was recorded after ``step``: it will be done again."""
+        self._losses.clear()
+        self._recorded_step = step
+        if self._board is not None:
+            _keep_records_until(self.path, step)
+            self._board.close()
+            self._board = SummaryWriter(self._board.log_dir, purge_step=step + 1)
 
     def history(self) -> list[dict[str, Any]]:
         """Return every record of the run, those before a restart included."""

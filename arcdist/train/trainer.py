@@ -28,6 +28,7 @@ from arcdist.train import summary
 from arcdist.train.config import TrainConfig, differences
 from arcdist.train.metrics import Metrics
 from arcdist.train.step import Step
+from arcdist.train.void_steps import DivergedError, VoidSteps
 
 _log = logging.getLogger("arcdist")
 _LABELS_LOOKED_AT = 10_000_000  # before the first step, a few seconds; those of larger sets as they come
@@ -78,7 +79,9 @@ class Trainer:
         self.total_steps = config.train.total_steps(self.order.epoch_size)
         self.step = self._build_step()
         self.checkpoints = CheckpointManager(self.folder / "checkpoints", config.checkpoint)
-        trained_s = self._restore()
+        self.void_steps = VoidSteps(config.train.void, self.total_steps)
+        found = self.checkpoints.find(config.resume)
+        trained_s = self._restore(found) if found else 0.0
         self.checkpoints.prepare(self._tensors())
         collectives.from_rank_0(lambda: OmegaConf.save(OmegaConf.create(config.as_dict()), self.folder / "config.yaml"))
         self.metrics = Metrics(
@@ -144,7 +147,8 @@ class Trainer:
             self.step.warm_up(self._image_size(self.step.count))
             if self.config.evaluate.at_start and self.step.count == 0:
                 self._evaluate()
-            self._loop()
+            while self._loop():
+                self._go_back()
             if self.step.count < self.total_steps:
                 return self._leave_stopped()
             return self._finish()
@@ -152,23 +156,43 @@ class Trainer:
             self.checkpoints.wait(_GRACE_S)
             self.metrics.close()
 
-    def _loop(self) -> None:
+    def _loop(self) -> bool:
+        """Train to the end, or until asked to stop; return whether the run has to go back to a checkpoint."""
         self.metrics.resume()
         for batch in self._batches():
             learning_rate = self.step.learning_rate
             self.step.head.margin.strength = self.config.margin.strength(self.step.count, self.total_steps)
             loss = self.step(batch, bool(self.stop))
-            stopping = any(verdict.stop for verdict in self.step.verdicts.read())
             self.metrics.record(self.step.count, loss, learning_rate)
             last = self.step.count == self.total_steps
+            verdicts = self.step.verdicts.read(all_of_them=last)
+            if self.void_steps.too_many(verdicts):
+                return True
+            stopping = any(verdict.stop for verdict in verdicts)
             self.measured = {}
             if (self._due(self.config.evaluate.every) and not stopping) or last:
                 self._evaluate()
             best = self.checkpoints.is_best(self.measured)
-            if self._due(self.config.checkpoint.every) or last or best or stopping:
+            due = self._due(self.config.checkpoint.every) and not self.void_steps.in_a_row
+            if due or last or best or stopping:
                 self._save(wait=last or best or stopping)
             if stopping:
-                return
+                break
+        return False
+
+    def _go_back(self) -> None:
+        """Go on from the newest checkpoint of this run; its draws being functions of the step, nothing else moves."""
+        self.checkpoints.wait()
+        found = self.checkpoints.newest(self.checkpoints.folder)
+        if found is None:
+            raise DivergedError("loss or gradients are not finite, and there is no checkpoint yet to go back to")
+        before = self.step.count
+        self.step.verdicts.forget()
+        self.step.settle()
+        self._restore(found)
+        self.metrics.go_back(self.step.count)
+        if self.world.is_first:
+            _log.warning("after too many void steps the run goes back from step %d to %d", before, self.step.count)
 
     def _due(self, every: int) -> bool:
         return every > 0 and self.step.count % every == 0
@@ -203,11 +227,8 @@ class Trainer:
             replicated=head.replicated_tensors(),
         )
 
-    def _restore(self) -> float:
-        """Go on from a checkpoint, if there is one and the configuration wants it; return its seconds of training."""
-        found = self.checkpoints.find(self.config.resume)
-        if found is None:
-            return 0.0
+    def _restore(self, found: Path) -> float:
+        """Go on from a checkpoint, if it is of this configuration; return its seconds of training."""
         marker = read_marker(found)
         self._check_same_model(found, marker)
         load(found, self._tensors(), checked=True)
@@ -240,7 +261,6 @@ class Trainer:
     def _save(self, wait: bool = False) -> None:
         self.metrics.pause()
         step = self.step
-        self.metrics.check(step.count)
         step.settle()
         about = {
             "arcdist": arcdist.__version__,
@@ -314,6 +334,7 @@ class Trainer:
             "num_classes": self.dataset.num_classes,
             "loss": losses[-1] if losses else None,
             "images_per_s": round(self.metrics.images_per_s, 2),
+            "void_steps": self.void_steps.count,
             "seconds": round(self.metrics.train_s, 2),
             "data_wait_s": round(self.metrics.wait_s, 2),
             "world_size": self.world.size,

@@ -23,8 +23,8 @@ from arcdist.runtime import collectives
 from arcdist.runtime.stopping import StopRequest
 from arcdist.runtime.world import World
 from arcdist.train.config import TrainConfig
-from arcdist.train.metrics import DivergedError
 from arcdist.train.trainer import Trainer
+from arcdist.train.void_steps import DivergedError
 
 SMALL: dict[str, Any] = {
     "seed": 3,
@@ -221,8 +221,10 @@ def _diverge(config: TrainConfig) -> str:
 
 
 def test_a_loss_that_is_no_number_stops_every_rank_before_it_is_saved(tmp_path: Path, faces: Path) -> None:
-    for answer in run_ranks(_diverge, 2, _config(tmp_path, faces / "train.rec")):
-        assert answer.startswith("step 1: the loss is nan; lower optim.lr")
+    for answer in run_ranks(
+        _diverge, 2, _config(tmp_path, faces / "train.rec", {"train": {"void": {"policy": "stop"}}})
+    ):
+        assert "step 1: loss or gradients are not finite (the loss is nan), 1 in a row; lower optim.lr" in answer
     assert not list((tmp_path / "checkpoints").glob("step-*"))
 
 

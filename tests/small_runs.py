@@ -1,0 +1,55 @@
+"""Runs of six steps on rendered faces, for tests of what befalls a run."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from omegaconf import OmegaConf
+from safetensors.torch import load_file
+
+from arcdist.data.torch_loader import Batch
+from arcdist.runtime import collectives
+from arcdist.runtime.world import World
+from arcdist.train.config import TrainConfig
+from arcdist.train.trainer import Trainer
+
+SMALL: dict[str, Any] = {
+    "seed": 3,
+    "backbone": {"name": "tiny", "embedding_dim": 32},
+    "margin": {"scale": 16.0, "m2": 0.2},
+    "optim": {"name": "adamw", "lr": 1e-3, "schedule": {"warmup_steps": 200}},
+    "train": {"global_batch_size": 24, "micro_batch_size": 4, "steps": 6, "precision": "fp32", "log_every": 1},
+    "checkpoint": {"every": 2, "background": False},
+    "data": {"image_size": 32, "augment": {"flip": 0.5}, "loader": {"workers": 1}},
+}
+
+
+def small_config(folder: Path, rec: Path, *changes: dict[str, Any]) -> TrainConfig:
+    """Return the configuration of a run."""
+    where = {"folder": str(folder), "data": {"path": str(rec)}}
+    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainConfig), SMALL, where, *changes))
+    assert isinstance(config, TrainConfig)
+    config.validate()
+    return config
+
+
+def small_trainer(config: TrainConfig) -> Trainer:
+    """Return this rank's trainer."""
+    return Trainer(config, World(collectives.rank(), collectives.world_size(), 0, torch.device("cpu")))
+
+
+def disturb(trainer: Trainer, change: Callable[[int, Batch], Batch]) -> None:
+    """Let ``change(step, batch)`` see every batch of this rank, just before its step (counted from 1)."""
+    batches = trainer._batches
+
+    def changed() -> Iterator[Batch]:
+        for batch in batches():
+            yield change(trainer.step.count + 1, batch)
+
+    trainer._batches = changed  # ty: ignore[invalid-assignment]
+
+
+def weights(folder: Path) -> torch.Tensor:
+    """Return all numbers of a run's last backbone."""
+    return torch.cat([t.double().flatten() for _, t in sorted(load_file(folder / "model.safetensors").items())])
