@@ -4,14 +4,16 @@ import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, OverrideParseException
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 import arcdist
 from arcdist.cli.keys import keys_of, unknown_key
@@ -22,6 +24,9 @@ from arcdist.train.config import TrainConfig
 ConfigStore.instance().store("schema", TrainConfig(margin=MISSING))  # which one, its group says
 for name, kind in MARGINS.items():
     ConfigStore.instance().store(name, kind, group="margin/schema")
+
+_PLUGINS = ("hydra._internal.core_plugins.", "hydra_plugins.")  # launchers and sweepers
+_LOGGING = ("logging.StreamHandler", "logging.FileHandler", "colorlog.ColoredFormatter")
 
 
 def config_folder() -> Path:
@@ -49,9 +54,32 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(config_folder()), version_base="1.3"):
-            return typed(compose("train", overrides=list(overrides)))
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
+            composed = compose("train", overrides=list(overrides), return_hydra_config=True)
+    except (HydraException, OmegaConfBaseException, ValueError, YAMLError) as error:
         raise _explained(error) from None
+    hydra = OmegaConf.to_container(composed.hydra)
+    _refuse_code(hydra, "hydra")
+    with open_dict(composed):
+        del composed["hydra"]
+    try:
+        return typed(composed)
+    except OmegaConfBaseException as error:
+        raise _explained(error) from None
+
+
+def _refuse_code(node: Any, key: str) -> None:
+    """Raise ConfigError where Hydra's own part of a configuration, unresolved, names what it would import and call."""
+    if isinstance(node, list):
+        node = dict(enumerate(node))
+    if not isinstance(node, dict):
+        return
+    for name, value in node.items():
+        where = f"{key}.{name}"
+        plugin = name == "_target_" and str(value).startswith(_PLUGINS)
+        calls = name in ("_target_", "class", "()") and not plugin and value not in _LOGGING
+        if calls or (where == "hydra.callbacks" and value):
+            raise ConfigError(f"{where}: {value!r}: a configuration may not name code; take it out")
+        _refuse_code(value, where)
 
 
 def check_overrides(overrides: Sequence[str]) -> None:

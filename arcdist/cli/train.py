@@ -23,6 +23,8 @@ from arcdist.train.trainer import train
 
 _FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--info", "-i")  # of Hydra
 
+_FLAGS_OF_FILES = ("--config-name", "-cn", "--config-path", "-cp")  # of Hydra: what no key of ours was checked against
+
 
 def main(arguments: Sequence[str]) -> int:
     """Run ``arcdist train`` and return the exit code."""
@@ -51,6 +53,8 @@ def _overrides(arguments: Sequence[str]) -> list[str]:
     """Return the arguments that are neither Hydra's flags nor what those are set to."""
     overrides = []
     for before, argument in zip(["", *arguments], arguments):
+        if argument.startswith(_FLAGS_OF_FILES):
+            raise ConfigError(f"{argument}: a run is composed over arcdist's own train.yaml; choose by recipe=NAME")
         if argument.startswith("-") or before in _FLAGS_WITH_VALUE:
             continue
         if "=" not in argument and not argument.startswith("~"):
