@@ -12,6 +12,7 @@ from arcdist.bench.data import DataBenchConfig, as_table, bench_data
 from arcdist.bench.faults import FaultsConfig, faults
 from arcdist.bench.fuzz import FuzzConfig, fuzz
 from arcdist.bench.head import HeadBenchConfig, bench_head
+from arcdist.bench.stall import StallConfig, bench_stall
 from arcdist.bench.step import StepBenchConfig, bench_step, step_tables
 from arcdist.cli.arguments import help_page, parse, wants_help
 from arcdist.errors import ConfigError
@@ -92,6 +93,16 @@ def _faults(config: FaultsConfig) -> int:
     return 0 if result["survived"] else 1
 
 
+def _stall(config: StallConfig) -> int:
+    result = bench_stall(config)
+    for kind, seconds in result["median_s"].items():
+        print(f"{kind:<12} {seconds:.3f} s")
+    print(f"a background save keeps training waiting for {100 * result['share']:.1f} % of a synchronous one's time")
+    if config.json:
+        write_json(config.json, result)
+    return 0
+
+
 def _show(tables: Iterable[Any]) -> None:
     console = Console()
     console.width = max(console.width, _TABLE_WIDTH)
@@ -116,4 +127,5 @@ BENCHES = {
     "cleaning": Bench("cleaning FILE.rec [with=FILE.npy] [key=value …]", CleaningBenchConfig, _cleaning, ("file",)),
     "fuzz": Bench("fuzz [files=N] [key=value …] [--json PATH]", FuzzConfig, _fuzz),
     "faults": Bench("faults [CASE] [key=value …] [--json PATH]", FaultsConfig, _faults, ("case",)),
+    "stall": Bench("stall [mib=N] [key=value …] [--json PATH]", StallConfig, _stall),
 }
