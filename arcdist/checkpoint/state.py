@@ -57,6 +57,11 @@ def training_tensors(
     return tensors
 
 
+def replicated(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return those of ``training_tensors`` that every rank holds whole."""
+    return {name: tensor for name, tensor in tensors.items() if not isinstance(tensor, DTensor)}
+
+
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> Iterator[tuple[nn.Parameter, str, Tensor]]:
     for group in optimizer.param_groups:
         for parameter in group["params"]:

@@ -23,6 +23,20 @@ class RuntimeConfig:
     device: str = field(default="auto", metadata={"help": "auto | cpu | cuda; auto takes a GPU where there is one"})
     threads: int = field(default=0, metadata={"help": "CPU threads of a rank; 0 shares this node's cores out"})
     timeout_s: int = field(default=300, metadata={"help": "longest wait for another rank, in seconds"})
+    step_timeout_s: int = field(
+        default=240,
+        metadata={
+            "help": "longest step in seconds: past it every rank prints what it is doing, and the run ends for its "
+            "launcher to start it again; 10 times as long for a first step, evaluation and saving; less than "
+            "timeout_s, so that it comes first; 0: no limit"
+        },
+    )
+    check_every: int = field(
+        default=1000,
+        metadata={
+            "help": "steps between two looks whether the ranks hold the same weights; also before a save; 0: none"
+        },
+    )
     keep_memory: bool = field(
         default=True, metadata={"help": "keep freed CPU memory in the process: faster steps, a larger peak"}
     )
@@ -37,6 +51,10 @@ class RuntimeConfig:
             raise ConfigError(f"runtime.threads: {self.threads}: must be from 0 (cores shared out) to 1024")
         if self.timeout_s < 1:
             raise ConfigError(f"runtime.timeout_s: {self.timeout_s}: must be at least 1")
+        if self.check_every < 0:
+            raise ConfigError(f"runtime.check_every: {self.check_every}: must be 0 (never) or more")
+        if self.step_timeout_s < 0:
+            raise ConfigError(f"runtime.step_timeout_s: {self.step_timeout_s}: must be 0 (no limit) or more")
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from arcdist.runtime import seeds
 from arcdist.runtime.precision import PRECISIONS, autocast, choose_precision, gradient_scaler
 from arcdist.runtime.world import World
 from arcdist.train.running_statistics import RunningStatistics
+from arcdist.train.stragglers import Stragglers
 from arcdist.train.verdicts import Verdicts
 
 
@@ -115,6 +116,7 @@ class Step:
         self.scaler = gradient_scaler(self.precision, world.device)
         self.statistics = RunningStatistics(backbone)
         self.verdicts = Verdicts(world.device)
+        self.stragglers = Stragglers(world.device)
         self.parallel = self._data_parallel() if world.size > 1 else backbone
 
     def _data_parallel(self) -> DistributedDataParallel:
@@ -186,7 +188,7 @@ class Step:
         self.statistics.begin_round(index)
         wait = index + 1 < rounds and isinstance(self.parallel, DistributedDataParallel)
         with self.parallel.no_sync() if wait else contextlib.nullcontext():
-            with autocast(self.precision, self.world.device):
+            with autocast(self.precision, self.world.device), self.stragglers.alone():
                 embeddings = self.parallel(images)
             loss = self.head(embeddings, labels) / rounds
             self.scaler.scale(loss).backward()

@@ -15,12 +15,14 @@ from arcdist.checkpoint.folder import WEIGHTS, keep_weights, place_of
 from arcdist.checkpoint.manager import CheckpointManager
 from arcdist.checkpoint.marker import CheckpointError, read_marker
 from arcdist.checkpoint.reader import load
-from arcdist.checkpoint.state import training_tensors
+from arcdist.checkpoint.state import replicated, training_tensors
 from arcdist.data.torch_loader import Batch
 from arcdist.errors import ConfigError
 from arcdist.evaluate.sets import Scored, read_sets, score_sets
 from arcdist.evaluate.verification import METRICS
 from arcdist.runtime import collectives, seeds
+from arcdist.runtime.agreement import check_agreement
+from arcdist.runtime.hang_watch import GRACE, HangWatch
 from arcdist.runtime.precision import choose_precision
 from arcdist.runtime.stopping import FINISHED, STOPPED, StoppedElsewhereError, StopRequest, leave_marker, remove_markers
 from arcdist.runtime.world import World, close_world
@@ -93,6 +95,7 @@ class Trainer:
             quiet=not world.is_first,
             train_s=trained_s,
         )
+        self.watch = HangWatch(config.runtime.step_timeout_s, world.rank)
         self.scores: dict[str, Scored] = {}
         self.measured: dict[str, float] = {}  # at this step, if it was evaluated
 
@@ -144,6 +147,8 @@ class Trainer:
     def run(self) -> dict[str, Any]:
         """Train to the end and return the summary, which ``summary.json`` also holds (empty but on rank 0)."""
         try:
+            self.watch.open()
+            self.watch.at("the start", GRACE)
             self.step.warm_up(self._image_size(self.step.count))
             if self.config.evaluate.at_start and self.step.count == 0:
                 self._evaluate()
@@ -151,8 +156,10 @@ class Trainer:
                 self._go_back()
             if self.step.count < self.total_steps:
                 return self._leave_stopped()
+            self.watch.at("the end", GRACE)
             return self._finish()
         finally:
+            self.watch.close()
             self.checkpoints.wait(_GRACE_S)
             self.metrics.close()
 
@@ -164,11 +171,15 @@ class Trainer:
             self.step.head.margin.strength = self.config.margin.strength(self.step.count, self.total_steps)
             loss = self.step(batch, bool(self.stop))
             self.metrics.record(self.step.count, loss, learning_rate)
+            if self._due(self.config.train.log_every):
+                self.metrics.write(self.step.count, self.step.stragglers.report(self.step.count))
             last = self.step.count == self.total_steps
             verdicts = self.step.verdicts.read(all_of_them=last)
             if self.void_steps.too_many(verdicts):
                 return True
             stopping = any(verdict.stop for verdict in verdicts)
+            if self._due(self.config.runtime.check_every):
+                check_agreement(replicated(self._tensors()), self.step.count)
             self.measured = {}
             if (self._due(self.config.evaluate.every) and not stopping) or last:
                 self._evaluate()
@@ -210,13 +221,19 @@ class Trainer:
         if self.world.is_first:
             _log.info("batches by %s", type(loader).__name__)
         batches = loader.batches(self.step.count, self.total_steps)
+        times = GRACE  # the first step compiles, fills caches and opens files
         while True:
             start = time.monotonic()
+            self.watch.at(f"the batch of step {self.step.count + 1}", times)
             batch = next(batches, None)
-            self.metrics.waited_for_data(time.monotonic() - start)
+            waited_s = time.monotonic() - start
+            self.metrics.waited_for_data(waited_s)
+            self.step.stragglers.waited(waited_s)
             if batch is None:
                 return
+            self.watch.at(f"step {self.step.count + 1}", times)
             yield batch.to(self.world.device)
+            times = 1
 
     def _tensors(self) -> dict[str, Tensor]:
         step, head = self.step, self.step.head
@@ -260,8 +277,11 @@ class Trainer:
 
     def _save(self, wait: bool = False) -> None:
         self.metrics.pause()
+        self.watch.at(f"saving step {self.step.count}", GRACE)
         step = self.step
         step.settle()
+        if self.config.runtime.check_every:
+            check_agreement(replicated(self._tensors()), step.count)
         about = {
             "arcdist": arcdist.__version__,
             "backbone": self.config.backbone.name,
@@ -286,6 +306,7 @@ class Trainer:
         if not self.sets:
             return
         self.metrics.pause()
+        self.watch.at(f"evaluating step {self.step.count}", GRACE)
         self.scores = score_sets(
             self.step.backbone,
             self.sets,

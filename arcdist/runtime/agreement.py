@@ -1,0 +1,62 @@
+"""Whether what all ranks should hold alike is alike on all of them.
+
+A flipped bit, or a reduction that one rank left out, makes ranks drift apart; every loss still looks right.
+"""
+
+from collections import Counter
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from arcdist.errors import ArcdistError
+from arcdist.runtime import collectives
+
+_INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+_SHOWN = 3
+
+
+class DriftError(ArcdistError):
+    """Ranks hold other values than each other."""
+
+    on_every_rank = True
+
+
+def check_agreement(tensors: Mapping[str, Tensor], step: int) -> None:
+    """Raise DriftError, on every rank, where a tensor's bits or the step are not the same on all ranks.
+
+    What is compared is the sum of each tensor's bits as integers, which a change of any one number changes.
+
+    Args:
+        tensors: by name, the same names on every rank, all on one device.
+        step: optimizer steps done.
+
+    Communication: one all-reduce of two numbers a tensor; where it fails, all numbers of all ranks.
+    """
+    if collectives.world_size() == 1:
+        return
+    sums = torch.stack([*map(_bits, tensors.values())])
+    mine = torch.cat([sums.new_tensor([step]), sums])
+    extremes = collectives.all_reduce_max(torch.stack([mine, ~mine]))  # ~ turns the order round, and overflows nowhere
+    if torch.equal(extremes[0], ~extremes[1]):
+        return
+    everyones = collectives.gather_objects(mine.tolist())
+    names = ["the number of steps", *tensors]
+    told = []
+    for name, values in zip(names, zip(*everyones)):
+        usual, count = Counter(values).most_common(1)[0]
+        if count < len(values):
+            others = [str(rank) for rank, value in enumerate(values) if value != usual]
+            who = "no two ranks agree" if count == 1 else f"of rank {', '.join(others)}"
+            told.append(f"{name} ({'both ranks differ' if len(values) == 2 else who})")
+    raise DriftError(
+        f"step {step}: the ranks have drifted apart in {len(told)} of {len(names)} things: {'; '.join(told[:_SHOWN])}"
+        + ("; …" if len(told) > _SHOWN else "")
+        + "; start again, and the run goes on from its last checkpoint, which is from before; a rank that is named "
+        "again has a broken device"
+    )
+
+
+def _bits(tensor: Tensor) -> Tensor:
+    """Return the sum of a tensor's numbers, read as integers of their size."""
+    return tensor.detach().view(_INTEGERS[tensor.element_size()]).sum(dtype=torch.int64)

@@ -1,0 +1,93 @@
+"""A limit to how long a rank may be at one thing; past it every rank says what it is doing, and the run dies.
+
+A run that hangs is worse than one that fails: nothing starts it again. Each rank watches itself, so the stacks of all
+are in the log, but for one that the system has frozen. The launcher then starts the run again, and it goes on.
+"""
+
+import faulthandler
+import os
+import socket
+import sys
+import threading
+import time
+import traceback
+from types import FrameType
+
+GRACE = 10  # as many times as long: a first step, an evaluation, a save, the start, the end
+_PEERS_S = 3.0  # from the first rank's report to its death: the others, a little later, report too
+_EXIT_CODE = 1
+
+
+class HangWatch:
+    """Watches the main thread from a thread of its own.
+
+    Where that cannot run, because something holds the interpreter, faulthandler's does: it prints stacks and ends the
+    process a little later, without a word about phases.
+
+    Args:
+        limit_s: longest time in one phase, in seconds; 0: no limit.
+        rank: of this process.
+
+    Cost: some 50 µs a phase.
+    """
+
+    def __init__(self, limit_s: float, rank: int) -> None:
+        self.limit_s, self._rank = limit_s, rank
+        self._phase, self._until, self._closed = "", float("inf"), threading.Event()
+        self._main = threading.main_thread().ident
+        self._thread: threading.Thread | None = None
+
+    def open(self) -> None:
+        """Begin to watch; phases that were named before do not count."""
+        if self.limit_s:
+            self._thread = threading.Thread(target=self._watch, name="hang watch", daemon=True)
+            self._thread.start()
+
+    def at(self, phase: str, times: int = 1) -> None:
+        """Begin a phase, ``times`` limits long at most; the one before is over."""
+        if self._thread is None:
+            return
+        allowed_s = times * self.limit_s
+        self._phase, self._until = f"{phase} takes longer than {allowed_s:g} s", time.monotonic() + allowed_s
+        faulthandler.dump_traceback_later(allowed_s + 2 * _PEERS_S, exit=True)
+
+    def close(self) -> None:
+        """Stop watching."""
+        self._closed.set()
+        if self._thread is not None:
+            self._thread.join()
+            faulthandler.cancel_dump_traceback_later()
+
+    def _watch(self) -> None:
+        while not self._closed.wait(min(1.0, self.limit_s / 4)):
+            if time.monotonic() < self._until:
+                continue
+            os.write(2, self._report().encode())
+            if not self._closed.wait(_PEERS_S):
+                os._exit(_EXIT_CODE)
+
+    def _report(self) -> str:
+        """Return, in lines that each begin with the rank, the phase, what it waits in, and every thread's stack."""
+        threads = {thread.ident: thread.name for thread in threading.enumerate()}
+        frames = sys._current_frames()
+        stacks = {ident: _stack(frame) for ident, frame in frames.items() if threads.get(ident) != "hang watch"}
+        mine = stacks.pop(self._main or 0, [])
+        lines = [f"{self._phase} on {socket.gethostname()}, process {os.getpid()}: {_waits_in(mine)}", *mine]
+        for ident, stack in stacks.items():
+            lines += [f"thread {threads.get(ident, ident)}:", *stack]
+        return "".join(f"rank {self._rank}: {line}\n" for line in [*lines, "ending, so that the run is started again"])
+
+
+def _stack(frame: FrameType) -> list[str]:
+    """Return where a thread is, innermost first; without the source, for files may be what hangs."""
+    return [f"  {part.f_code.co_filename}:{line} {part.f_code.co_name}" for part, line in traceback.walk_stack(frame)]
+
+
+def _waits_in(stack: list[str]) -> str:
+    """Return which collective a stack is in."""
+    for line in stack:
+        if "distributed_c10d.py:" in line:
+            return f"waits for other ranks in {line.rpartition(' ')[2]}"
+        if line.endswith("_engine_run_backward"):
+            return "is in the backward pass, where gradients wait for those of other ranks"
+    return "is in no collective, so the others wait for it"
