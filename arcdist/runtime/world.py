@@ -31,6 +31,12 @@ class RuntimeConfig:
             "timeout_s, so that it comes first; 0: no limit"
         },
     )
+    deterministic: bool = field(
+        default=False,
+        metadata={
+            "help": "kernels that give the same bits in every run, where there are several; on a GPU they cost time"
+        },
+    )
     check_every: int = field(
         default=1000,
         metadata={
@@ -90,6 +96,7 @@ def open_world(config: RuntimeConfig) -> World:
     rank, size = rank_from_environment(), int(os.environ.get("WORLD_SIZE", "1"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    _be_deterministic(config.deterministic)
     device = _device(config.device, local_rank)
     torch.set_num_threads(config.threads or max(1, usable_cores() // local_size))
     if device.type == "cpu" and config.keep_memory:
@@ -107,6 +114,15 @@ def close_world() -> None:
     if dist.is_initialized():
         dist.barrier()  # rank 0 may hold the store, and leaves last
         dist.destroy_process_group()
+
+
+def _be_deterministic(wanted: bool) -> None:
+    if wanted:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
+        torch.backends.cudnn.benchmark = False
+    torch.use_deterministic_algorithms(wanted)
+    # To fill memory before it is written is for who looks for reads of it; it costs a pass over every tensor.
+    torch.utils.deterministic.fill_uninitialized_memory = False  # ty: ignore[missing-attribute]
 
 
 def _device(kind: str, local_rank: int) -> torch.device:

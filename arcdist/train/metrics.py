@@ -6,7 +6,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ class Metrics:
         self.path = folder / "metrics.jsonl"
         self.train_s, self.wait_s = train_s, 0.0
         self._losses: list[Tensor] = []
+        self._torn = False  # whether the file's last line may be cut
         self._mark = time.monotonic()
         self._recorded_step, self._recorded_s, self._recorded_wait_s = first_step, train_s, 0.0
         self._board = None if quiet else SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
@@ -102,15 +103,29 @@ class Metrics:
         if self._board is None:
             return
         values = {name: value for name, value in values.items() if math.isfinite(value)}
-        with self.path.open("a") as file:
-            file.write(json.dumps({"step": step, **values}) + "\n")
-        for name, value in values.items():
-            self._board.add_scalar(name if "/" in name else f"train/{name}", value, step)
+        with self._training_on(step):
+            with self.path.open("a") as file:
+                file.write(("\n" if self._torn else "") + json.dumps({"step": step, **values}) + "\n")
+            self._torn = False
+            for name, value in values.items():
+                self._board.add_scalar(name if "/" in name else f"train/{name}", value, step)
+
+    @contextlib.contextmanager
+    def _training_on(self, step: int) -> Generator[None]:
+        """Let a full disk, which may have room again, cost a record and no more."""
+        try:
+            yield
+        except OSError as error:
+            _log.warning("step %d is NOT RECORDED in %s: %s; training goes on", step, self.path.parent, error.strerror)
+            self._torn = True
+            with contextlib.suppress(OSError):  # a writer that has failed once does not write again
+                self._board = SummaryWriter(str(self.path.parent / "tensorboard"))
 
     def show_picture(self, name: str, path: Path, step: int) -> None:
         """Put a PNG on TensorBoard."""
         if self._board is not None:
-            self._board.add_image(name, decode(path.read_bytes(), path.name), step, dataformats="HWC")
+            with self._training_on(step):
+                self._board.add_image(name, decode(path.read_bytes(), path.name), step, dataformats="HWC")
 
     def pause(self) -> None:
         """Stop the clock of training and start it again at once; what came before counts as training."""
@@ -140,7 +155,8 @@ class Metrics:
         if self._bar:
             self._bar.stop()
         if self._board is not None:
-            self._board.close()
+            with contextlib.suppress(OSError):
+                self._board.close()
 
 
 def _read(path: Path) -> Iterator[dict[str, Any]]:

@@ -28,6 +28,7 @@ from arcdist.runtime.stopping import FINISHED, STOPPED, StoppedElsewhereError, S
 from arcdist.runtime.world import World, close_world
 from arcdist.train import summary
 from arcdist.train.config import TrainConfig, differences
+from arcdist.train.memory import memory_advice
 from arcdist.train.metrics import Metrics
 from arcdist.train.step import Step
 from arcdist.train.void_steps import DivergedError, VoidSteps
@@ -382,7 +383,7 @@ def train(config: TrainConfig, world: World) -> dict[str, Any]:
 
     Errors: StoppedElsewhereError where it stopped, and this node's launcher is not told to.
     """
-    with StopRequest() as stop:
+    with StopRequest() as stop, memory_advice(config, world):
         trainer = Trainer(config, world, stop)
         summary = trainer.run()
     if trainer.step.count < trainer.total_steps and stop.is_of_another_node():
