@@ -158,7 +158,8 @@ class DataConfig:
         parts = [self._open_part(path, cache) for path in self.paths]
         if cache:
             cache.fill()
-        dataset = parts[0] if len(parts) == 1 else JoinedSet(parts, self._names(parts), self.same_labels)
+        joins = len(parts) > 1 or self.identities
+        dataset = JoinedSet(parts, self._names(parts), self.same_labels) if joins else parts[0]
         for key, asked, found in (
             ("num_classes", self.num_classes, dataset.num_classes),
             ("images", self.images, len(dataset)),
@@ -208,9 +209,9 @@ class DataConfig:
         if self.per_identity:
             return BalancedOrder(dataset.labels(), self.per_identity, seed)
         if self.weights:
-            whole = isinstance(dataset, Selection)
-            sizes = dataset.part_sizes if whole else [len(part) for part in dataset.parts]
-            return MixedOrder(sizes, list(self.weights), seed)
+            selected = isinstance(dataset, Selection)
+            sizes = dataset.part_sizes if selected else [len(part) for part in dataset.parts]
+            return MixedOrder(sizes, self.weights, seed)
         return Order(len(dataset), seed)
 
     def build_loader(

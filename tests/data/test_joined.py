@@ -50,6 +50,15 @@ def test_identities_of_one_name_are_one_class(data_root: Path, tmp_path: Path) -
     assert (labels == 7).sum() == 14 + (FolderDataset(data_root / "dev_images").labels() == 3).sum()
 
 
+def test_two_labels_of_one_name_are_one_class_of_a_single_set_too(data_root: Path, tmp_path: Path) -> None:
+    (tmp_path / "names.txt").write_text("".join(f"{label}\t{label // 2}\n" for label in range(16)))
+    config = DataConfig(path=str(data_root / "cfp_small.rec"), identities=[str(tmp_path / "names.txt")])
+    config.validate()
+    dataset = config.open()
+    assert dataset.num_classes == 8
+    assert dataset.labels().tolist() == (RecordDataset(data_root / "cfp_small.rec").labels() // 2).tolist()
+
+
 def test_names_are_read_from_the_lists_that_lie_beside_packed_sets(data_root: Path) -> None:
     names = read_identities(data_root / "lfw_train_labels.txt", 1343)
     assert names == read_identities(data_root / "lfw_train.lst", 1343)
