@@ -105,6 +105,13 @@ def test_no_code_is_loaded_from_data(path: Path) -> None:
             assert safe, f"{where}:{node.lineno}: torch.load needs weights_only=True"
 
 
+@every_file
+def test_no_duration_is_taken_from_a_clock_that_may_jump(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        jumps = isinstance(node, ast.Call) and ast.unparse(node.func) == "time.time"
+        assert not jumps, f"{path.relative_to(ROOT)}:{getattr(node, 'lineno', 0)}: take time.monotonic()"
+
+
 def test_the_tests_mirror_the_rooms() -> None:
     rooms = {_room(path) for path in FILES} - {"__init__", "__main__", "errors"}
     tested = {path.name for path in (ROOT / "tests").iterdir() if path.is_dir()}
