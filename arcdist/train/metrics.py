@@ -6,7 +6,7 @@ import logging
 import math
 import sys
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -69,18 +69,18 @@ class Metrics:
         """Note how long a step waited for its batch."""
         self.wait_s += seconds
 
-    def record(self, step: int, loss: Tensor, learning_rate: float) -> None:
+    def record(self, step: int, loss: Tensor, learning_rate: float, slowest: Mapping[str, float]) -> None:
         """Take note of step ``step`` (counted from 1), whose loss may still be computing.
 
-        What is recorded is the mean of the losses that are finite.
+        What is recorded is the mean of the losses that are finite, and what ``Stragglers`` reports of the slowest rank.
         """
         self._losses.append(loss)
         if self._bar:
             self._bar.update(self._task, completed=step)
         if step % self.every == 0 or step == self.total_steps:
-            self._write_losses(step, learning_rate)
+            self._write_losses(step, learning_rate, slowest)
 
-    def _write_losses(self, step: int, learning_rate: float) -> None:
+    def _write_losses(self, step: int, learning_rate: float, slowest: Mapping[str, float]) -> None:
         losses = [loss for loss in torch.stack(self._losses).tolist() if math.isfinite(loss)] or [math.nan]
         self._losses.clear()
         self.pause()
@@ -90,7 +90,8 @@ class Metrics:
         rate = steps * self.global_batch_size / max(seconds, 1e-9)
         loss = sum(losses) / len(losses)
         stall = waited / max(seconds, 1e-9)
-        self.write(step, {"loss": loss, "learning_rate": learning_rate, "images_per_s": rate, "data_wait_share": stall})
+        values = {"loss": loss, "learning_rate": learning_rate, "images_per_s": rate, "data_wait_share": stall}
+        self.write(step, {**values, **slowest})
         if self._bar:
             self._bar.update(self._task, note=f"loss {loss:.3f}  {rate:,.0f} images/s")
         elif not self.quiet:

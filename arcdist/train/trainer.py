@@ -171,9 +171,8 @@ class Trainer:
             learning_rate = self.step.learning_rate
             self.step.head.margin.strength = self.config.margin.strength(self.step.count, self.total_steps)
             loss = self.step(batch, bool(self.stop))
-            self.metrics.record(self.step.count, loss, learning_rate)
-            if self._due(self.config.train.log_every):
-                self.metrics.write(self.step.count, self.step.stragglers.report(self.step.count))
+            slowest = self.step.stragglers.report(self.step.count) if self._due(self.config.train.log_every) else {}
+            self.metrics.record(self.step.count, loss, learning_rate, slowest)
             last = self.step.count == self.total_steps
             verdicts = self.step.verdicts.read(all_of_them=last)
             if self.void_steps.too_many(verdicts):
@@ -194,6 +193,7 @@ class Trainer:
 
     def _go_back(self) -> None:
         """Go on from the newest checkpoint of this run; its draws being functions of the step, nothing else moves."""
+        self.watch.at("going back", GRACE)
         self.checkpoints.wait()
         found = self.checkpoints.newest(self.checkpoints.folder)
         if found is None:
