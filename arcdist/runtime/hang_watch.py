@@ -27,7 +27,6 @@ class HangWatch:
     Args:
         limit_s: longest time in one phase, in seconds; 0: no limit.
         rank: of this process.
-
     """
 
     def __init__(self, limit_s: float, rank: int) -> None:
