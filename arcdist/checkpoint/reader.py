@@ -43,6 +43,7 @@ def load(folder: Path, tensors: dict[str, Tensor], checked: bool = False) -> Non
         with warnings.catch_warnings():  # notes to its own developers
             warnings.simplefilter("ignore")
             reader = SafeReader(folder, marker["files"])
+            reader.read_metadata()  # what is wrong there torch 2.11 would keep to itself
             dcp.load(dict(tensors), storage_reader=reader, no_dist=not collectives.is_distributed())
     except (CheckpointException, OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
         raise CheckpointError(f"{folder}: cannot be loaded: {str(error).strip().splitlines()[-1]}") from error

@@ -1,5 +1,6 @@
 """The index of a .rec file: which record begins at which byte."""
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -52,12 +53,14 @@ def read_index(path: Path, rec_path: Path, rec_bytes: int) -> RecordIndex:
     try:
         table = np.empty((0, 2), np.int64)
         if path.stat().st_size:
-            table = np.loadtxt(path, np.int64, comments=None, ndmin=2, encoding="ascii")
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", DeprecationWarning)  # numpy before 2.4 reads 1.5 as an integer
+                table = np.loadtxt(path, np.int64, comments=None, ndmin=2, encoding="ascii")
         if table.shape[1] != 2:
             raise ValueError(f"{table.shape[1]} columns")
     except OSError as error:
         raise RecordError(f"{path}: cannot be read: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, DeprecationWarning) as error:
         raise RecordError(f"{path}: is no index, whose lines are 'key<TAB>byte offset': {error}") from None
     order = np.argsort(table[:, 0], kind="stable")
     index = RecordIndex(table[order, 0], table[order, 1], path)
