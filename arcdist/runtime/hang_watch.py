@@ -16,6 +16,7 @@ from types import FrameType
 GRACE = 10  # as many times as long: a first step, an evaluation, a save, the start, the end
 _PEERS_S = 3.0  # from the first rank's report to its death: the others, a little later, report too
 _EXIT_CODE = 1
+_STDERR = 2  # the file descriptor: sys.stderr may be a notebook's, which has none
 
 
 class HangWatch:
@@ -47,7 +48,7 @@ class HangWatch:
             return
         allowed_s = times * self.limit_s
         self._phase, self._until = f"{phase} takes longer than {allowed_s:g} s", time.monotonic() + allowed_s
-        faulthandler.dump_traceback_later(allowed_s + 2 * _PEERS_S, exit=True)
+        faulthandler.dump_traceback_later(allowed_s + 2 * _PEERS_S, exit=True, file=_STDERR)
 
     def close(self) -> None:
         """Stop watching."""
@@ -60,7 +61,7 @@ class HangWatch:
         while not self._closed.wait(min(1.0, self.limit_s / 4)):
             if time.monotonic() < self._until:
                 continue
-            os.write(2, self._report().encode())
+            os.write(_STDERR, self._report().encode())
             if not self._closed.wait(_PEERS_S):
                 os._exit(_EXIT_CODE)
 
