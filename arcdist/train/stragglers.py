@@ -22,11 +22,13 @@ class Stragglers:
     Args:
         device: of this rank.
 
-    Cost: a time stamp, or on a GPU two events, a forward pass; one gather of a few bytes a report.
+    Cost: a time stamp, or on a GPU two events, a forward pass; one gather of a few bytes a report. A rank that has no
+    others keeps no times.
     """
 
     def __init__(self, device: torch.device) -> None:
         self._on_gpu = device.type == "cuda"
+        self._has_others = collectives.world_size() > 1
         self._alone_s, self._steps = 0.0, 0
         self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
         self._suspect, self._in_a_row = -1, 0
@@ -34,7 +36,9 @@ class Stragglers:
     @contextmanager
     def alone(self) -> Generator[None]:
         """Time the block, in which this rank asks no other."""
-        if self._on_gpu:
+        if not self._has_others:
+            yield
+        elif self._on_gpu:
             begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
             begin.record()
             yield
@@ -47,15 +51,16 @@ class Stragglers:
 
     def waited(self, seconds: float) -> None:
         """Count a wait for data, once a step."""
-        self._alone_s += seconds
-        self._steps += 1
+        if self._has_others:
+            self._alone_s += seconds
+            self._steps += 1
 
     def report(self, step: int) -> dict[str, float]:
         """Return the slowest rank and its time alone over the median of the others'; empty where there are no others.
 
         Every rank calls it at the same step. A rank that is slow in several reports is named in the log.
         """
-        if collectives.world_size() == 1:
+        if not self._has_others:
             return {}
         for begin, end in self._events:
             end.synchronize()

@@ -88,6 +88,16 @@ def _slow() -> tuple[list[str], list[dict[str, float]]]:
     return said, reports
 
 
+def test_a_rank_without_others_keeps_no_times() -> None:
+    stragglers = Stragglers(torch.device("cpu"))
+    before = dict(vars(stragglers))
+    with stragglers.alone():
+        pass
+    stragglers.waited(1)
+    assert stragglers.report(1) == {}
+    assert vars(stragglers) == before
+
+
 def test_a_rank_that_is_slow_in_three_reports_is_named_once_with_its_host() -> None:
     (first, reports), (second, _), _ = run_ranks(_slow, 3)
     assert [line.split(":")[0] for line in first] == ["step 3"]
