@@ -174,7 +174,8 @@ class Trainer:
             slowest = self.step.stragglers.report(self.step.count) if self._due(self.config.train.log_every) else {}
             self.metrics.record(self.step.count, loss, learning_rate, slowest)
             last = self.step.count == self.total_steps
-            verdicts = self.step.verdicts.read(all_of_them=last)
+            saves = self._due(self.config.checkpoint.every)
+            verdicts = self.step.verdicts.read(all_of_them=last or saves)  # so that no void step is saved unseen
             if self.void_steps.too_many(verdicts):
                 return True
             stopping = any(verdict.stop for verdict in verdicts)
@@ -184,8 +185,7 @@ class Trainer:
             if (self._due(self.config.evaluate.every) and not stopping) or last:
                 self._evaluate()
             best = self.checkpoints.is_best(self.measured)
-            due = self._due(self.config.checkpoint.every) and not self.void_steps.in_a_row
-            if due or last or best or stopping:
+            if (saves and not self.void_steps.in_a_row) or last or best or stopping:
                 self._save(wait=last or best or stopping)
             if stopping:
                 break

@@ -14,12 +14,14 @@ from arcdist.data.torch_loader import Batch
 from arcdist.errors import ConfigError
 from arcdist.runtime import collectives
 from arcdist.train.config import TrainConfig
+from arcdist.train.verdicts import GPU_LAG
 from arcdist.train.void_steps import DivergedError, VoidStepsConfig
 
 
-def _run(config: TrainConfig, bad_steps: tuple[int, ...], times: int) -> str:
+def _run(config: TrainConfig, bad_steps: tuple[int, ...], times: int, lag: int = 0) -> str:
     """Do a run in which rank 1 sees NaN in some steps, so many times; return why it stopped, empty where it did not."""
     trainer = small_trainer(config)
+    trainer.step.verdicts.lag = lag
     seen: list[int] = []
 
     def poison(step: int, batch: Batch) -> Batch:
@@ -49,6 +51,13 @@ def test_what_was_wrong_once_is_done_again_from_the_last_checkpoint_with_the_sam
     records = [json.loads(line) for line in (tmp_path / "back/metrics.jsonl").read_text().splitlines()]
     assert [record["step"] for record in records] == [1, 2, 3, 4, 5, 6]
     assert all("loss" in record for record in records)
+    assert torch.equal(weights(tmp_path / "back"), weights(tmp_path / "whole"))
+
+
+def test_a_step_of_which_a_gpu_has_not_told_yet_that_it_is_void_is_not_saved(tmp_path, faces) -> None:
+    rec = faces / "train.rec"
+    run_ranks(_run, 2, small_config(tmp_path / "whole", rec), (), 0)
+    run_ranks(_run, 2, small_config(tmp_path / "back", rec, _void(limit=2)), (3, 4), 1, GPU_LAG)
     assert torch.equal(weights(tmp_path / "back"), weights(tmp_path / "whole"))
 
 
