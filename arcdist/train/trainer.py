@@ -31,7 +31,7 @@ from arcdist.train.config import TrainConfig, differences
 from arcdist.train.memory import memory_advice
 from arcdist.train.metrics import Metrics
 from arcdist.train.step import Step
-from arcdist.train.void_steps import DivergedError, VoidSteps
+from arcdist.train.void_steps import REMEDY, DivergedError, VoidSteps
 
 _log = logging.getLogger("arcdist")
 _LABELS_LOOKED_AT = 10_000_000  # before the first step, a few seconds; those of larger sets as they come
@@ -197,7 +197,10 @@ class Trainer:
         self.checkpoints.wait()
         found = self.checkpoints.newest(self.checkpoints.folder)
         if found is None:
-            raise DivergedError("loss or gradients are not finite, and there is no checkpoint yet to go back to")
+            raise DivergedError(
+                f"step {self.step.count}: loss or gradients are not finite, and there is no checkpoint yet to go back "
+                f"to; {REMEDY}"
+            )
         before = self.step.count
         self.step.verdicts.forget()
         self.step.settle()

@@ -15,6 +15,7 @@ from arcdist.train.verdicts import Verdict
 
 _log = logging.getLogger("arcdist")
 POLICIES = ("go_back", "skip", "stop")
+REMEDY = "lower optim.lr, lengthen optim.schedule.warmup_steps, or set train.clip_norm"
 
 
 class DivergedError(ArcdistError):
@@ -80,8 +81,8 @@ class VoidSteps:
                 continue
             if self._policy != "go_back" or verdict.step <= self._went_back_at:
                 raise DivergedError(
-                    f"{told}, {self.in_a_row} in a row; lower optim.lr, lengthen optim.schedule.warmup_steps, or set "
-                    "train.clip_norm; void steps change nothing, so every checkpoint is good"
+                    f"{told}, {self.in_a_row} in a row; {REMEDY}; void steps change nothing, so every "
+                    "checkpoint is good"
                 )
             self.in_a_row, self._went_back_at = 0, verdict.step
             return True

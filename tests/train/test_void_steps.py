@@ -76,7 +76,8 @@ def test_a_single_void_step_is_passed_over_and_counted(tmp_path, faces) -> None:
 def test_without_a_checkpoint_there_is_no_way_back(tmp_path, faces) -> None:
     config = small_config(tmp_path, faces / "train.rec", _void(limit=1))
     for answer in run_ranks(_run, 2, config, (1,), 1):
-        assert answer.endswith("there is no checkpoint yet to go back to")
+        assert answer.startswith("step 1: loss or gradients are not finite")
+        assert "there is no checkpoint yet to go back to; lower optim.lr" in answer
 
 
 def test_a_state_that_is_not_finite_is_never_a_checkpoint(tmp_path: Path) -> None:
