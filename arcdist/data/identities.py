@@ -34,6 +34,8 @@ def read_identities(path: "str | os.PathLike[str]", num_classes: int) -> list[st
             name = words[2].rpartition("/")[0] if path.suffix == ".lst" else words[1].strip()
         except (ValueError, IndexError):
             raise DataError(f"{path}: line {number}: is {line[:80]!r}, not a label and a name, tab-separated") from None
+        if path.suffix == ".lst" and name.endswith(".rec"):  # as a copy of a set without names has it
+            raise DataError(f"{path}: line {number}: {words[2]!r} names no person; give lines of label<TAB>name")
         if not 0 <= label < num_classes:
             raise DataError(f"{path}: line {number}: label {label} is no class of 0..{num_classes - 1} of its set")
         if not name or names[label] not in ("", name):
