@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from omegaconf import OmegaConf
-from safetensors.torch import load_file
+from small_runs import small_config, small_trainer, weights
 from support import run_ranks
 
 from arcdist.checkpoint.marker import CheckpointError
@@ -26,38 +25,18 @@ from arcdist.train.config import TrainConfig
 from arcdist.train.trainer import Trainer
 from arcdist.train.void_steps import DivergedError
 
-SMALL: dict[str, Any] = {
-    "seed": 3,
-    "backbone": {"name": "tiny", "embedding_dim": 32},
-    "margin": {"scale": 16.0, "m2": 0.2},
-    "optim": {"name": "adamw", "lr": 1e-3, "schedule": {"warmup_steps": 200}},
-    "train": {"global_batch_size": 24, "micro_batch_size": 4, "steps": 6, "precision": "fp32", "log_every": 1},
-    "checkpoint": {"every": 2},
-    "data": {"image_size": 32, "augment": {"flip": 0.5}, "loader": {"workers": 1}},
-}
-
 
 def _config(folder: Path, rec: Path, *changes: dict[str, Any]) -> TrainConfig:
-    where = {"folder": str(folder), "data": {"path": str(rec)}}
-    config = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TrainConfig), SMALL, where, *changes))
-    assert isinstance(config, TrainConfig)
-    config.validate()
-    return config
+    return small_config(folder, rec, {"checkpoint": {"background": True}}, *changes)
 
 
 def _run(config: TrainConfig) -> list[float]:
     """Do a run on this rank and return the loss of every step, as rank 0 records them."""
-    trainer = Trainer(config, World(collectives.rank(), collectives.world_size(), 0, torch.device("cpu")))
+    trainer = small_trainer(config)
     trainer.run()
     collectives.barrier()
     records = [json.loads(line) for line in (Path(config.folder) / "metrics.jsonl").read_text().splitlines()]
     return [record["loss"] for record in records if "loss" in record]
-
-
-def _weights(folder: Path) -> torch.Tensor:
-    return torch.cat(
-        [tensor.double().flatten() for _, tensor in sorted(load_file(folder / "model.safetensors").items())]
-    )
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4])
@@ -69,7 +48,7 @@ def test_a_run_that_was_interrupted_ends_with_the_bits_of_one_that_was_not(tmp_p
     # 60 images in batches of 24: step 4 lies inside of the second epoch, and the schedule is that of six steps.
     run_ranks(_stop_after_four_steps, world_size, _config(tmp_path / "cut", rec, shared))
     run_ranks(_run, world_size, _config(tmp_path / "cut", rec, shared))
-    assert torch.equal(_weights(tmp_path / "cut"), _weights(tmp_path / "whole"))
+    assert torch.equal(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
 
 
 DEEP: dict[str, Any] = {  # everything of the head that has a state
@@ -92,7 +71,7 @@ def test_a_head_with_state_goes_on_from_a_checkpoint_on_any_number_of_ranks(tmp_
     whole = run_ranks(_run, 2, config("whole"))[0]
     run_ranks(_stop_after_four_steps, 2, config("cut"))
     assert run_ranks(_run, 2, config("cut"))[0] == whole[4:]
-    assert torch.equal(_weights(tmp_path / "cut"), _weights(tmp_path / "whole"))
+    assert torch.equal(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
     run_ranks(_stop_after_four_steps, 2, config("other"))
     torch.testing.assert_close(run_ranks(_run, 3, config("other"))[0], whole[4:], rtol=1e-4, atol=0)
 
@@ -119,7 +98,7 @@ def test_centers_in_bf16_train(tmp_path, faces) -> None:
 
 
 def _stop_after_four_steps(config: TrainConfig) -> None:
-    trainer = Trainer(config, World(collectives.rank(), collectives.world_size(), 0, torch.device("cpu")))
+    trainer = small_trainer(config)
     trainer.step.warm_up(32)
     for batch in trainer._batches():
         trainer.step(batch)
@@ -157,18 +136,18 @@ def test_a_signal_to_one_rank_stops_all_after_the_same_step_and_the_same_command
     run_ranks(_run, world_size, _config(tmp_path / "cut", rec))
     assert not (tmp_path / "cut/STOPPED.json").exists()
     assert json.loads((tmp_path / "cut/FINISHED.json").read_text())["step"] == 6
-    assert torch.equal(_weights(tmp_path / "cut"), _weights(tmp_path / "whole"))
+    assert torch.equal(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
 
 
 def test_a_checkpoint_of_two_ranks_goes_on_with_one_and_three(tmp_path: Path, faces: Path) -> None:
     rec = faces / "train.rec"
     run_ranks(_run, 1, _config(tmp_path / "whole", rec))
-    expected = _weights(tmp_path / "whole")
+    expected = weights(tmp_path / "whole")
     for world_size in (1, 3):
         folder = tmp_path / str(world_size)
         run_ranks(_stop_after_four_steps, 2, _config(folder, rec))
         run_ranks(_run, world_size, _config(folder, rec))
-        assert float((_weights(folder) - expected).norm() / expected.norm()) < 1e-4
+        assert float((weights(folder) - expected).norm() / expected.norm()) < 1e-4
 
 
 def test_fifty_steps_on_real_faces_lose_the_same_on_one_and_two_ranks(tmp_path: Path, data_root: Path) -> None:
@@ -212,7 +191,7 @@ def test_a_finished_run_leaves_its_summary_its_weights_and_three_pictures(tmp_pa
 
 
 def _diverge(config: TrainConfig) -> str:
-    trainer = Trainer(config, World(collectives.rank(), collectives.world_size(), 0, torch.device("cpu")))
+    trainer = small_trainer(config)
     with torch.no_grad():
         trainer.step.head.centers.fill_(torch.nan)
     with pytest.raises(DivergedError) as raised:
