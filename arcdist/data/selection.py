@@ -49,8 +49,12 @@ class SelectConfig:
         """Whether anything may be left out."""
         return bool(self.classes or self.min_images or self.clean_list or self.held_out or self.side != "train")
 
-    def keep(self, dataset: ImageSet) -> np.ndarray:
+    def keep(self, dataset: ImageSet, labels: np.ndarray) -> np.ndarray:
         """Return which samples are kept, bool ``[n]``.
+
+        Args:
+            dataset: the whole set.
+            labels: who each of its samples is, below its ``num_classes``; its own labels, or some of them joined.
 
         The clean lists come first, then the classes, then the number of images, of what is left by then; who is held
         out depends on the label alone, so that it stays so whatever else is left out.
@@ -58,7 +62,6 @@ class SelectConfig:
         Errors: DataError for a list that cannot be read or names no record of its set; ConfigError for as many lists
             as there are no sets.
         """
-        labels = dataset.labels()
         kept = np.ones(len(labels), np.bool_)
         if self.clean_list:
             kept &= np.concatenate(self._clean(dataset))
@@ -92,7 +95,8 @@ class Selection:
     """
 
     def __init__(self, whole: ImageSet, config: SelectConfig) -> None:
-        kept = config.keep(whole)
+        labels = whole.labels()
+        kept = config.keep(whole, labels)
         if not kept.any():
             raise DataError(f"{whole.title}: data.select leaves none of its {len(whole)} images")
         self.whole = whole
@@ -101,7 +105,7 @@ class Selection:
         self.part_sizes = np.diff([0, *(int(kept[:end].sum()) for end in ends)]).tolist()
         """How many images are kept of each part of the whole set."""
         self._samples = np.flatnonzero(kept).astype(np.uint32)
-        present = np.bincount(whole.labels()[kept], minlength=whole.num_classes) > 0
+        present = np.bincount(labels[kept], minlength=whole.num_classes) > 0
         self._new_label = np.where(present, np.cumsum(present) - 1, -1).astype(np.int32)
         self.num_classes = int(present.sum())
         self.layout = f"{whole.layout}; {len(self)} images of {self.num_classes} identities are kept"

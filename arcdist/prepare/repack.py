@@ -130,9 +130,9 @@ def _copy(source: RecordDataset, config: RepackConfig, writer: NamedSetWriter) -
 
 def _chosen(source: RecordDataset, config: RepackConfig) -> tuple[np.ndarray, np.ndarray]:
     """Return the samples that are taken, those of an identity adjacent, and their labels in the source."""
-    samples = np.flatnonzero(config.keep(source))
-    labels = source.labels()[samples]
-    if config.same:
+    labels = source.labels()
+    if config.same:  # first of all, so that a person is counted, and put on a side, as one
         labels = read_same(config.same, source.num_classes)[labels]
-    order = np.argsort(labels, kind="stable")
-    return samples[order], labels[order]
+    samples = np.flatnonzero(config.keep(source, labels))
+    samples = samples[np.argsort(labels[samples], kind="stable")]
+    return samples, labels[samples]

@@ -80,6 +80,12 @@ def test_a_list_of_names_that_cannot_be_right_is_refused(tmp_path: Path, text: s
         read_identities(tmp_path / "names.txt", 2)
 
 
+def test_a_label_list_that_names_records_and_no_people_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "both.lst").write_text("1\t0\ta.rec/5\n2\t1\ta.rec/6\n")
+    with pytest.raises(DataError, match=r"both\.lst: line 1: 'a\.rec/5' names no person"):
+        read_identities(tmp_path / "both.lst", 2)
+
+
 def test_a_set_that_was_cut_into_files_keeps_its_labels(data_root: Path, tmp_path: Path) -> None:
     whole = RecordDataset(data_root / "cfp_small.rec")
     for part in range(2):

@@ -49,11 +49,11 @@ def test_the_records_of_a_clean_list_are_kept(lfw: RecordDataset, tmp_path: Path
 
 def test_the_two_sides_of_a_split_share_no_identity_and_lose_none(lfw: RecordDataset) -> None:
     labels = lfw.labels()
-    train, held_out = (SelectConfig(held_out=0.1, side=side).keep(lfw) for side in ("train", "held_out"))
+    train, held_out = (SelectConfig(held_out=0.1, side=side).keep(lfw, labels) for side in ("train", "held_out"))
     assert (train ^ held_out).all()
     assert not np.isin(labels[train], labels[held_out]).any()
     assert 0.07 < len(np.unique(labels[held_out])) / lfw.num_classes < 0.13
-    more = SelectConfig(held_out=0.1, side="held_out", min_images=5).keep(lfw)
+    more = SelectConfig(held_out=0.1, side="held_out", min_images=5).keep(lfw, labels)
     assert (held_out | ~more).all()  # who is held out does not depend on what else is left out
 
 

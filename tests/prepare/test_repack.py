@@ -110,6 +110,19 @@ def test_identities_that_are_one_person_become_one(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_a_person_of_two_labels_is_counted_as_one_and_on_one_side_of_a_split(tmp_path: Path) -> None:
+    source, same, out = write(tmp_path / "all.rec", list(range(40))), tmp_path / "same.txt", tmp_path / "out.rec"
+    same.write_text("".join(f"{label} {label + 20}\n" for label in range(20)))
+    sides = []
+    for side in ("train", "held_out"):
+        choice = {"held_out": 0.5, "side": side, "min_images": 2}
+        repack(RepackConfig(images=str(source), output=str(out), same=str(same), progress=False, **choice))
+        sides.append({int(image.split()[1]) % 20 for _, image in of(out)})
+        assert len(of(out)) == 2 * len(sides[-1])
+    assert sides[0] | sides[1] == set(range(20))
+    assert not sides[0] & sides[1]
+
+
 def test_a_shuffled_set_comes_out_by_identity_in_its_order_within_each(tmp_path: Path) -> None:
     labels = np.random.default_rng(0).integers(0, 7, 60).tolist()
     source = write(tmp_path / "all.rec", labels)
