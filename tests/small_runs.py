@@ -1,5 +1,6 @@
 """Runs of six steps on rendered faces, for tests of what befalls a run."""
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,26 @@ def small_config(folder: Path, rec: Path, *changes: dict[str, Any]) -> TrainConf
 def small_trainer(config: TrainConfig) -> Trainer:
     """Return this rank's trainer."""
     return Trainer(config, World(collectives.rank(), collectives.world_size(), 0, torch.device("cpu")))
+
+
+def losses_of_run(config: TrainConfig) -> list[float]:
+    """Do a run on this rank and return the loss of every step, as rank 0 records them."""
+    trainer = small_trainer(config)
+    trainer.run()
+    collectives.barrier()
+    records = [json.loads(line) for line in (Path(config.folder) / "metrics.jsonl").read_text().splitlines()]
+    return [record["loss"] for record in records if "loss" in record]
+
+
+def stop_after_four_steps(config: TrainConfig) -> None:
+    """Do the first four steps of a run on this rank, save, and leave it."""
+    trainer = small_trainer(config)
+    trainer.step.warm_up(32)
+    for batch in trainer._batches():
+        trainer.step(batch)
+        if trainer.step.count == 4:
+            trainer._save(wait=True)
+            return
 
 
 def disturb(trainer: Trainer, change: Callable[[int, Batch], Batch]) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_runs import small_config, small_trainer, weights
+from small_runs import losses_of_run, small_config, small_trainer, stop_after_four_steps, weights
 from support import run_ranks
 
 from arcdist.checkpoint.marker import CheckpointError
@@ -30,24 +30,15 @@ def _config(folder: Path, rec: Path, *changes: dict[str, Any]) -> TrainConfig:
     return small_config(folder, rec, {"checkpoint": {"background": True}}, *changes)
 
 
-def _run(config: TrainConfig) -> list[float]:
-    """Do a run on this rank and return the loss of every step, as rank 0 records them."""
-    trainer = small_trainer(config)
-    trainer.run()
-    collectives.barrier()
-    records = [json.loads(line) for line in (Path(config.folder) / "metrics.jsonl").read_text().splitlines()]
-    return [record["loss"] for record in records if "loss" in record]
-
-
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4])
 def test_a_run_that_was_interrupted_ends_with_the_bits_of_one_that_was_not(tmp_path, faces, world_size) -> None:
     rec = faces / "train.rec"
     shared = {"train": {"micro_batch_size": 2}}  # 24 images over up to four ranks
     whole = _config(tmp_path / "whole", rec, shared)
-    run_ranks(_run, world_size, whole)
+    run_ranks(losses_of_run, world_size, whole)
     # 60 images in batches of 24: step 4 lies inside of the second epoch, and the schedule is that of six steps.
-    run_ranks(_stop_after_four_steps, world_size, _config(tmp_path / "cut", rec, shared))
-    run_ranks(_run, world_size, _config(tmp_path / "cut", rec, shared))
+    run_ranks(stop_after_four_steps, world_size, _config(tmp_path / "cut", rec, shared))
+    run_ranks(losses_of_run, world_size, _config(tmp_path / "cut", rec, shared))
     assert torch.equal(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
 
 
@@ -68,12 +59,12 @@ def test_a_head_with_state_goes_on_from_a_checkpoint_on_any_number_of_ranks(tmp_
         made.margin = replace(margin, interclass_filter=0.9)
         return made
 
-    whole = run_ranks(_run, 2, config("whole"))[0]
-    run_ranks(_stop_after_four_steps, 2, config("cut"))
-    assert run_ranks(_run, 2, config("cut"))[0] == whole[4:]
+    whole = run_ranks(losses_of_run, 2, config("whole"))[0]
+    run_ranks(stop_after_four_steps, 2, config("cut"))
+    assert run_ranks(losses_of_run, 2, config("cut"))[0] == whole[4:]
     assert torch.equal(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
-    run_ranks(_stop_after_four_steps, 2, config("other"))
-    torch.testing.assert_close(run_ranks(_run, 3, config("other"))[0], whole[4:], rtol=1e-4, atol=0)
+    run_ranks(stop_after_four_steps, 2, config("other"))
+    torch.testing.assert_close(run_ranks(losses_of_run, 3, config("other"))[0], whole[4:], rtol=1e-4, atol=0)
 
 
 @pytest.mark.parametrize(
@@ -87,24 +78,14 @@ def test_a_head_with_state_goes_on_from_a_checkpoint_on_any_number_of_ranks(tmp_
 )
 def test_what_cannot_be_combined_is_refused_by_its_key(tmp_path, faces, change, message) -> None:
     with pytest.raises(ConfigError, match=message):
-        _run(_config(tmp_path / "run", faces / "train.rec", change))
+        losses_of_run(_config(tmp_path / "run", faces / "train.rec", change))
 
 
 def test_centers_in_bf16_train(tmp_path, faces) -> None:
-    narrow = _run(_config(tmp_path / "narrow", faces / "train.rec", {"head": {"dtype": "bf16"}}))
-    full = _run(_config(tmp_path / "full", faces / "train.rec"))
+    narrow = losses_of_run(_config(tmp_path / "narrow", faces / "train.rec", {"head": {"dtype": "bf16"}}))
+    full = losses_of_run(_config(tmp_path / "full", faces / "train.rec"))
     assert narrow != full
     torch.testing.assert_close(narrow, full, rtol=0.02, atol=0)
-
-
-def _stop_after_four_steps(config: TrainConfig) -> None:
-    trainer = small_trainer(config)
-    trainer.step.warm_up(32)
-    for batch in trainer._batches():
-        trainer.step(batch)
-        if trainer.step.count == 4:
-            trainer._save(wait=True)
-            return
 
 
 def _asked_on_rank_1(config: TrainConfig) -> int:
@@ -130,10 +111,10 @@ def test_a_signal_to_one_rank_stops_all_after_the_same_step_and_the_same_command
     tmp_path, faces, world_size
 ) -> None:
     rec = faces / "train.rec"
-    run_ranks(_run, world_size, _config(tmp_path / "whole", rec))
+    run_ranks(losses_of_run, world_size, _config(tmp_path / "whole", rec))
     assert run_ranks(_asked_on_rank_1, world_size, _config(tmp_path / "cut", rec)) == [3] * world_size
     assert json.loads((tmp_path / "cut/STOPPED.json").read_text())["step"] == 3
-    run_ranks(_run, world_size, _config(tmp_path / "cut", rec))
+    run_ranks(losses_of_run, world_size, _config(tmp_path / "cut", rec))
     assert not (tmp_path / "cut/STOPPED.json").exists()
     assert json.loads((tmp_path / "cut/FINISHED.json").read_text())["step"] == 6
     assert torch.equal(weights(tmp_path / "cut"), weights(tmp_path / "whole"))
@@ -141,12 +122,12 @@ def test_a_signal_to_one_rank_stops_all_after_the_same_step_and_the_same_command
 
 def test_a_checkpoint_of_two_ranks_goes_on_with_one_and_three(tmp_path: Path, faces: Path) -> None:
     rec = faces / "train.rec"
-    run_ranks(_run, 1, _config(tmp_path / "whole", rec))
+    run_ranks(losses_of_run, 1, _config(tmp_path / "whole", rec))
     expected = weights(tmp_path / "whole")
     for world_size in (1, 3):
         folder = tmp_path / str(world_size)
-        run_ranks(_stop_after_four_steps, 2, _config(folder, rec))
-        run_ranks(_run, world_size, _config(folder, rec))
+        run_ranks(stop_after_four_steps, 2, _config(folder, rec))
+        run_ranks(losses_of_run, world_size, _config(folder, rec))
         assert float((weights(folder) - expected).norm() / expected.norm()) < 1e-4
 
 
@@ -161,8 +142,8 @@ def test_fifty_steps_on_real_faces_lose_the_same_on_one_and_two_ranks(tmp_path: 
         "train": {"image_sizes": [64], "image_sizes_until": [1.0]},
     }
     rec = data_root / "lfw_train.rec"
-    (alone,) = run_ranks(_run, 1, _config(tmp_path / "1", rec, longer, small))
-    two = run_ranks(_run, 2, _config(tmp_path / "2", rec, longer, small))[0]
+    (alone,) = run_ranks(losses_of_run, 1, _config(tmp_path / "1", rec, longer, small))
+    two = run_ranks(losses_of_run, 2, _config(tmp_path / "2", rec, longer, small))[0]
     assert len(alone) == len(two) == 50
     # Rounding grows as a net trains: weights that were changed by 1e-7 part as much (5e-4 after 50 steps).
     torch.testing.assert_close(torch.tensor(two[:10]), torch.tensor(alone[:10]), rtol=1e-5, atol=0)
@@ -172,7 +153,7 @@ def test_fifty_steps_on_real_faces_lose_the_same_on_one_and_two_ranks(tmp_path: 
 
 def test_a_finished_run_leaves_its_summary_its_weights_and_three_pictures(tmp_path: Path, faces: Path) -> None:
     evaluate = {"evaluate": {"sets": [str(faces / "held_out.bin")], "at_start": True, "every": 3}}
-    run_ranks(_run, 2, _config(tmp_path, faces / "train.rec", evaluate))
+    run_ranks(losses_of_run, 2, _config(tmp_path, faces / "train.rec", evaluate))
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert summary["steps"] == 6
     assert summary["images_seen"] == 144
@@ -209,14 +190,14 @@ def test_a_loss_that_is_no_number_stops_every_rank_before_it_is_saved(tmp_path: 
 
 def test_a_record_that_was_cut_does_not_keep_a_run_from_resuming(tmp_path: Path, faces: Path) -> None:
     rec = faces / "train.rec"
-    run_ranks(_stop_after_four_steps, 1, _config(tmp_path, rec))
+    run_ranks(stop_after_four_steps, 1, _config(tmp_path, rec))
     (tmp_path / "metrics.jsonl").write_text('{"step": 4, "loss": 2.0}\n{"step": 4, "lo')
-    assert len(run_ranks(_run, 1, _config(tmp_path, rec))[0]) == 3
+    assert len(run_ranks(losses_of_run, 1, _config(tmp_path, rec))[0]) == 3
 
 
 def test_a_refused_configuration_leaves_the_runs_own(tmp_path: Path, faces: Path) -> None:
     rec = faces / "train.rec"
-    run_ranks(_stop_after_four_steps, 1, _config(tmp_path, rec))
+    run_ranks(stop_after_four_steps, 1, _config(tmp_path, rec))
     before = (tmp_path / "config.yaml").read_text()
     with pytest.raises(CheckpointError):
         Trainer(_config(tmp_path, rec, {"seed": 4}), World(0, 1, 0, torch.device("cpu")))
@@ -239,21 +220,21 @@ def test_a_run_goes_through_its_image_sizes(tmp_path: Path, faces: Path) -> None
 )
 def test_resuming_another_model_is_refused(tmp_path: Path, faces: Path, change: dict, message: str) -> None:
     rec = faces / "train.rec"
-    run_ranks(_stop_after_four_steps, 1, _config(tmp_path, rec))
+    run_ranks(stop_after_four_steps, 1, _config(tmp_path, rec))
     with pytest.raises(CheckpointError, match=message):
         Trainer(_config(tmp_path, rec, change), World(0, 1, 0, torch.device("cpu")))
 
 
 def test_a_folder_that_holds_a_run_is_not_begun_again(tmp_path: Path, faces: Path) -> None:
     rec = faces / "train.rec"
-    run_ranks(_stop_after_four_steps, 1, _config(tmp_path, rec))
+    run_ranks(stop_after_four_steps, 1, _config(tmp_path, rec))
     with pytest.raises(ConfigError, match="holds a run"):
         Trainer(_config(tmp_path, rec, {"resume": "never"}), World(0, 1, 0, torch.device("cpu")))
 
 
 def _refusal(config: TrainConfig) -> str:
     try:
-        _run(config)
+        losses_of_run(config)
     except Exception as error:
         return f"{type(error).__name__}: {error}"
     return "nothing"
