@@ -1,5 +1,6 @@
 """Which images of a set are trained on: by identity, by number of images, by a list of records."""
 
+import warnings
 from dataclasses import dataclass, field
 from itertools import accumulate
 from pathlib import Path
@@ -135,7 +136,16 @@ class Selection:
 def _listed_in(path: str, part: ImageSet) -> np.ndarray:
     if not isinstance(part, RecordDataset):
         raise ConfigError(f"data.select.clean_list: {path}: {part.title} has no records whose keys it could list")
-    return np.isin(part.keys, read_clean_list(path))
+    keys = read_clean_list(path)
+    if not len(keys):
+        raise DataError(f"{path}: lists no record of {part.title}")
+    strange = ~np.isin(keys, part.keys)
+    if strange.any():
+        raise DataError(
+            f"{path}: {strange.sum()} of its {len(keys)} keys are no image of {part.title} (the first: "
+            f"{keys[strange][0]}); it is the list of another file"
+        )
+    return np.isin(part.keys, keys)
 
 
 def read_clean_list(path: "str | Path") -> np.ndarray:
@@ -145,7 +155,9 @@ def read_clean_list(path: "str | Path") -> np.ndarray:
         DataError: a file that cannot be read, or a line that begins with no number.
     """
     try:
-        return np.loadtxt(path, np.int64, comments="#", usecols=0, ndmin=1)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # an empty list is the caller's to judge
+            return np.loadtxt(path, np.int64, comments="#", usecols=0, ndmin=1)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
     except ValueError as error:

@@ -77,6 +77,17 @@ def test_a_list_that_is_none_is_refused(lfw: RecordDataset, tmp_path: Path) -> N
             Selection(lfw, SelectConfig(clean_list=str(tmp_path / name)))
 
 
+def test_the_clean_list_of_another_file_is_refused(lfw: RecordDataset, tmp_path: Path) -> None:
+    path = tmp_path / "clean.txt"
+    for text, message in (
+        ("7\n-4\n99999\n", r"2 of its 3 keys are no image of .*the first: -4"),
+        ("", "lists no record"),
+    ):
+        path.write_text(text)
+        with pytest.raises(DataError, match=message):
+            Selection(lfw, SelectConfig(clean_list=str(path)))
+
+
 @pytest.mark.parametrize(
     "change", [{"classes": [3]}, {"classes": [9, 4]}, {"min_images": -1}, {"held_out": 1.0}, {"side": "test"}]
 )
