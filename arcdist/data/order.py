@@ -37,16 +37,13 @@ class Order:
         return self.at(np.arange(start, stop))
 
     def at(self, positions: np.ndarray) -> np.ndarray:
-        """Return the samples at these positions, int64 ``[n]``; position p is the (p mod size)-th of epoch p // size.
-
-        It takes memory for every epoch between the first and the last of the positions.
-        """
+        """Return the samples at these positions, int64 ``[n]``; p is the (p mod size)-th of epoch p // size."""
         if len(positions) == 0:
             return positions
         epoch, value = np.divmod(positions, self.size)
-        first, end = int(epoch.min()), int(epoch.max()) + 1
-        keys = hash64(self.seed, self._purpose, np.arange(first * ROUNDS, end * ROUNDS)).reshape(-1, ROUNDS)
-        return permuted(value, self.size, keys[epoch - first])
+        met, which = np.unique(epoch, return_inverse=True)  # weights may spread few positions over many epochs
+        keys = hash64(self.seed, self._purpose, met[:, None] * ROUNDS + np.arange(ROUNDS))
+        return permuted(value, self.size, keys[which])
 
     def substitute(self, position: int, attempt: int) -> int:
         """Return what is tried in the place of the sample at a position, once that cannot be read."""

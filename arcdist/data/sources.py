@@ -1,6 +1,5 @@
 """Where the training images come from, as a run's configuration says it."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,6 +27,7 @@ from arcdist.data.torch_loader import LoaderConfig, TorchLoader
 from arcdist.errors import ConfigError, DataError
 
 SOURCES = ("recordio", "synthetic")
+_MOST_VISITS = 1_000_000  # of an epoch to an image; positions stay far below 2**63
 
 
 @dataclass
@@ -99,8 +99,13 @@ class DataConfig:
                 raise ConfigError(
                     f"data.{key}: {len(given)} for {len(self.paths)} of data.path; give one for each, or none"
                 )
-        if not all(0 < weight < math.inf for weight in self.weights):
-            raise ConfigError(f"data.weights: {list(self.weights)}: must be above 0 each")
+        if len({Path(path).resolve() for path in self.paths}) < len(self.paths):
+            raise ConfigError(
+                f"data.path: {self.paths}: has a set twice, and its people would be two each; data.weights says how "
+                "often a set is visited"
+            )
+        if not all(0 < weight <= _MOST_VISITS for weight in self.weights):
+            raise ConfigError(f"data.weights: {list(self.weights)}: must be above 0 and at most {_MOST_VISITS:,} each")
         if self.identities and self.same_labels:
             raise ConfigError("data.same_labels: true, but data.identities says who is who; leave one of them out")
         if self.per_identity < 0:

@@ -42,6 +42,8 @@ class RepackConfig(SelectConfig):
             raise ConfigError(f"output: {self.output!r}: must end in .rec")
         if not self.sources or any(path.suffix != ".rec" for path in self.sources):
             raise ConfigError(f"images: {self.images!r}: must be .rec files, with commas between them")
+        if len({path.resolve() for path in self.sources}) < len(self.sources):
+            raise ConfigError(f"images: {self.images!r}: has a set twice, and its people would be two each")
         if any(path.resolve() == Path(self.output).resolve() for path in self.sources):
             raise ConfigError(f"output: {self.output}: is read, too; give another name")
         for key in ("classes", "clean_list", "same"):

@@ -44,3 +44,9 @@ def test_the_order_does_not_depend_on_how_it_is_cut() -> None:
 def test_a_weight_that_leaves_nothing_of_a_set_is_refused() -> None:
     with pytest.raises(DataError, match=r"data\.weights: 0\.01 of the 7 images of set 1 of data\.path is none"):
         MixedOrder(SIZES, [1, 0.01, 1], seed=0)
+
+
+def test_a_large_weight_costs_no_memory_for_the_visits_in_between() -> None:
+    samples = MixedOrder([10, 5], [1e6, 1], 0).samples(0, 64)
+    assert samples.min() >= 0
+    assert samples.max() < 15

@@ -168,6 +168,7 @@ def test_where_nothing_is_left_nothing_is_written(tmp_path: Path) -> None:
     [
         ({"output": "x.bin"}, "^output: 'x.bin': must end in .rec"),
         ({"output": "a.rec"}, "^output: a.rec: is read, too"),
+        ({"images": "a.rec,./a.rec"}, "^images: 'a.rec,./a.rec': has a set twice"),
         ({"images": "a.rec,b.rec", "classes": [0, 4]}, "^classes: labels and keys are those of one set"),
         ({"min_images": -1}, "^min_images: -1: "),
         ({"images": "a.rec,folder"}, "^images: 'a.rec,folder': must be .rec files"),
