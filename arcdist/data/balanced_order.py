@@ -4,6 +4,7 @@ import numpy as np
 
 from arcdist.data.order import Order
 from arcdist.data.permutation import ROUNDS, permuted
+from arcdist.errors import DataError
 from arcdist.runtime.seeds import hash64, splitmix
 
 
@@ -22,6 +23,8 @@ class BalancedOrder(Order):
         per_identity: K.
         seed: the run's.
 
+    Errors: DataError where there is one identity only.
+
     Memory: 8 bytes an image, 24 an identity.
     """
 
@@ -31,6 +34,8 @@ class BalancedOrder(Order):
         self._by_label = np.argsort(labels, kind="stable")
         counts = np.bincount(labels)
         self._present = np.flatnonzero(counts)
+        if len(self._present) < 2:
+            raise DataError("data.per_identity: all images are of one identity; pairs and triplets need at least two")
         self._counts = counts[self._present]
         self._starts = np.cumsum(self._counts) - self._counts
         self._identities = Order(len(self._present), seed, "order.identities")

@@ -62,7 +62,7 @@ def files_in(root: Path) -> list[str]:
     """Return the images in a folder and all folders in it, as paths within it, sorted; DataError where it has none."""
     found = []
     for folder, folders, files in os.walk(root, onerror=_unreadable):
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if not name.startswith(".") and not name.endswith(".rec.partial")]
         inside = Path(folder).relative_to(root)
         found += [
             (inside / name).as_posix()

@@ -69,7 +69,7 @@ class LocalCache:
             return None
         about = f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns} {self.block_bytes}"
         name = hashlib.blake2b(about.encode(), digest_size=8).hexdigest()
-        self._files.append(Copies(self.folder / name, path, stat.st_size, self.block_bytes))
+        self._files.append(Copies(self.folder / name, path, stat, self.block_bytes))
         return self._files[-1]
 
     def fill(self) -> threading.Thread:
@@ -113,8 +113,9 @@ class LocalCache:
 class Copies:
     """The copies of one file's blocks: ``STEM.NUMBER.block``; threads share it."""
 
-    def __init__(self, stem: Path, path: Path, size: int, block_bytes: int) -> None:
-        self.stem, self._path, self._size, self._block_bytes = stem, path, size, block_bytes
+    def __init__(self, stem: Path, path: Path, stat: os.stat_result, block_bytes: int) -> None:
+        self.stem, self._path, self._block_bytes = stem, path, block_bytes
+        self._size, self._mtime_ns = stat.st_size, stat.st_mtime_ns
         self._open: dict[int, int] = {}
         self._looked = -_LOOK_EVERY_S
         self._lock = threading.Lock()
@@ -152,14 +153,15 @@ class Copies:
         return True
 
     def copy(self, number: int) -> None:
-        """Copy a block; OSError where that fails."""
+        """Copy a block; OSError where that fails, or the file is another one by now."""
         aside, left = self._name(number).with_suffix(".partial"), self.bytes_of(number)
         with open(self._path, "rb") as source, open(aside, "wb") as target:
             source.seek(number * self._block_bytes)
             while left:
                 chunk = source.read(min(left, _CHUNK_BYTES))
-                if not chunk:
-                    raise OSError(f"{self._path} has become shorter")
+                stat = os.fstat(source.fileno())
+                if not chunk or (stat.st_size, stat.st_mtime_ns) != (self._size, self._mtime_ns):
+                    raise OSError(f"{self._path} has changed")
                 target.write(chunk)
                 left -= len(chunk)
             target.flush()

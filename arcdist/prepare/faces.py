@@ -22,7 +22,7 @@ def read_embeddings(path: Path, dataset: RecordDataset) -> np.ndarray:
     records.
     """
     try:
-        embeddings = np.load(path, mmap_mode="r")
+        embeddings = np.lib.format.open_memmap(path, mode="r")
     except (OSError, ValueError) as error:
         raise DataError(f"{path}: is no array of embeddings: {error}") from None
     if embeddings.ndim != 2 or embeddings.dtype.kind != "f" or len(embeddings) != len(dataset):
@@ -32,7 +32,11 @@ def read_embeddings(path: Path, dataset: RecordDataset) -> np.ndarray:
         )
     index = path.with_suffix(".tsv")
     if index.exists():
-        names = [line.partition("\t")[0] for line in index.read_text(encoding="utf-8").splitlines()[1:]]
+        try:
+            lines = index.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise DataError(f"{index}: cannot be read: {error}") from None
+        names = [line.partition("\t")[0] for line in lines[1:]]
         if names != [str(key) for key in dataset.keys.tolist()]:
             raise DataError(f"{index}: names other records than {dataset.path} has; it is of another file")
     return embeddings

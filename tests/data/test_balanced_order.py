@@ -8,6 +8,7 @@ import pytest
 
 from arcdist.data.balanced_order import BalancedOrder
 from arcdist.data.datasets import RecordDataset
+from arcdist.errors import DataError
 
 K = 4
 
@@ -51,3 +52,8 @@ def test_identities_need_not_be_adjacent_nor_every_label_taken() -> None:
     groups = labels[BalancedOrder(labels, 2, 0).samples(0, 60)].reshape(-1, 2)
     assert set(groups[:, 0]) == {2, 7, 9}
     assert (groups[:, 0] == groups[:, 1]).all()
+
+
+def test_images_of_one_identity_alone_are_refused() -> None:
+    with pytest.raises(DataError, match=r"^data\.per_identity: all images are of one identity"):
+        BalancedOrder(np.full(8, 3), 4, 0)

@@ -42,3 +42,11 @@ def test_an_image_of_nobody_and_a_file_that_vanished_are_named(data_root: Path, 
         dataset.read(1)
     with pytest.raises(DataError, match=r"stray\.jpg: lies in no identity's folder"):
         FolderDataset(tmp_path)
+
+
+def test_the_work_of_a_pack_that_was_killed_is_no_identity(data_root: Path, tmp_path: Path) -> None:
+    shutil.copytree(data_root / "dev_images", tmp_path / "faces")
+    before = len(FolderDataset(tmp_path / "faces"))
+    (tmp_path / "faces/train.rec.partial").mkdir()
+    (tmp_path / "faces/train.rec.partial/0001.jpg").write_bytes(b"half")
+    assert len(FolderDataset(tmp_path / "faces")) == before

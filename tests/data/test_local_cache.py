@@ -75,6 +75,14 @@ def test_copies_of_other_files_make_room_and_a_changed_file_is_copied_anew(path:
     assert not set(old) & set(new)
 
 
+def test_a_file_that_is_replaced_before_it_is_copied_leaves_no_copy(path: Path, tmp_path: Path) -> None:
+    cache = LocalCache(tmp_path / "near", 1 << 30, BLOCK)
+    cache.copies(path)
+    os.utime(path, (1, 1))
+    cache.fill().join(30)
+    assert not blocks(tmp_path / "near")
+
+
 FILL = """
 import sys
 from pathlib import Path

@@ -93,6 +93,9 @@ def test_a_net_judges_with_the_embeddings_that_embed_makes(faulty: Path) -> None
         ("other", "known.tsv: names other records than"),
         ("text", "known.npy: is no array of embeddings"),
         ("missing", "known.npy: is no array of embeddings"),
+        ("empty", "known.npy: is no array of embeddings"),
+        ("archive", "known.npy: is no array of embeddings"),
+        ("binary", "known.tsv: cannot be read"),
     ],
 )
 def test_embeddings_of_another_set_are_refused(
@@ -105,6 +108,13 @@ def test_embeddings_of_another_set_are_refused(
         known.with_suffix(".tsv").write_text("name\tlabel\n" + "".join(f"{key}\t0\n" for key in range(72)))
     if change == "text":
         known.write_text("no array")
+    if change == "empty":
+        known.write_bytes(b"")
+    if change == "archive":
+        with known.open("wb") as file:
+            np.savez(file, embeddings=np.ones((72, 4)))
+    if change == "binary":
+        known.with_suffix(".tsv").write_bytes(b"\xff\xfe\x00")
     if change == "missing":
         known.unlink()
     assert main(["inspect", str(faulty), f"with={known}"]) == 1
