@@ -11,11 +11,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+# One server for all tests, with one list of what it imports: whoever sets another makes every rank import torch.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(
     [
         *("torch", "torch.distributed.checkpoint", "torch.distributed.run", "torch._dynamo"),
-        *("support", "arcdist.cli.train", "arcdist.train.trainer", "arcdist.evaluate.plots"),
+        *("support", "arcdist.cli.train", "arcdist.train.trainer", "arcdist.evaluate.plots", "arcdist.prepare.pack"),
     ]
 )
 _TIMEOUT_S = 120

@@ -118,6 +118,12 @@ def test_the_tests_mirror_the_rooms() -> None:
     assert rooms <= tested, f"no tests for {sorted(rooms - tested)}: add tests/ROOM/"
 
 
+def test_only_the_support_of_tests_says_what_their_server_imports() -> None:
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        if path.name != "support.py" and path != Path(__file__):
+            assert "set_forkserver_preload" not in path.read_text(), f"{path}: use CONTEXT of tests/support.py"
+
+
 def test_nothing_committed_is_of_one_machine() -> None:
     tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True)
     if tracked.returncode:

@@ -41,7 +41,7 @@ def test_a_run_whose_ranks_are_killed_ends_with_the_bits_of_one_that_was_left_al
 
 @pytest.mark.torchrun
 def test_a_node_that_joins_and_one_that_dies_change_the_number_of_ranks_and_not_what_is_learned() -> None:
-    found = nodes_come_and_go([("joins", 1), ("dies", 1)], steps_to_join=20, launch=ForkedLaunch)
+    found = nodes_come_and_go([("joins", 1), ("dies", 1)], steps_to_join=100, launch=ForkedLaunch)
     assert found["nodes"] == [2, 1]
     assert found["steps_redone"][0] == 0  # the ranks are asked to stop, and save
     assert found["steps_redone_max"] <= 11

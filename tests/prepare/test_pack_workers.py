@@ -1,7 +1,6 @@
 """Packing gives the same bytes with any number of workers, and goes on after a kill as if there had been none."""
 
 import dataclasses
-import multiprocessing
 import os
 import random
 import signal
@@ -14,13 +13,11 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from support import CONTEXT
 
 from arcdist.data.datasets import RecordDataset
 from arcdist.errors import DataError
 from arcdist.prepare.pack import PackConfig, pack
-
-_FORK = multiprocessing.get_context("forkserver")
-_FORK.set_forkserver_preload(["pytest", "arcdist.prepare.pack"])
 
 
 @pytest.fixture
@@ -69,8 +66,8 @@ def pack_and_say_so(config: PackConfig, begun: Event) -> None:
 
 def killed(config: PackConfig, after_s: float) -> bool:
     """Pack in a process of its own that is killed after a while; return whether it had not ended by itself."""
-    begun = _FORK.Event()
-    process = _FORK.Process(target=pack_and_say_so, args=(config, begun))
+    begun = CONTEXT.Event()
+    process = CONTEXT.Process(target=pack_and_say_so, args=(config, begun))
     process.start()
     begun.wait(60)
     process.join(after_s)
@@ -87,12 +84,18 @@ def test_after_any_number_of_kills_the_files_are_those_of_an_undisturbed_pack(
     output = tmp_path / "killed" / "set.rec"
     output.parent.mkdir()
     config = PackConfig(str(images), str(output), workers=2, progress=False)
+    journal = output.parent / "set.rec.partial" / "journal"
     draws, kills, most = random.Random(0), 0, 0
+    walls = [images / name / "zzz.jpg" for name in ("010", "020", "030")]
+    for wall in walls:
+        os.mkfifo(wall)  # nobody writes into it, so a pack gets no further, and is killed however fast it is
     while killed(config, draws.uniform(0, 0.1) * (1 + kills / 10)):
         kills += 1
+        if walls:
+            walls.pop(0).unlink()
         if not output.exists():
             assert {path.name for path in output.parent.iterdir()} <= {"set.rec.partial"}
-        if (journal := output.parent / "set.rec.partial" / "journal").exists() and not output.exists():
+        if journal.exists() and not output.exists():
             lines = len(journal.read_bytes().splitlines())
             assert lines >= most - 2, "what was done is still there"  # but for what the last kill cut
             most = lines
