@@ -130,6 +130,9 @@ def _explained(error: Exception) -> ConfigError:
     if match := re.search(r"Could not override '([^']+)'", text):
         is_root = match[1].split(".")[0] in TrainConfig.__dataclass_fields__
         if not is_root or re.search(r"not in (struct|')", reason):
+            meant = get_close_matches(match[1], groups(), n=1)
+            if meant and "." not in match[1]:
+                return ConfigError(f"{match[1]}: no such group; did you mean {meant[0]!r}?")
             owner = re.search(r"not in '(\w+)'", reason)
             return unknown_key(match[1], TrainConfig, owner[1] if owner else "")
         return ConfigError(f"{match[1]}: {reason}")

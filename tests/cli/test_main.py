@@ -51,6 +51,7 @@ def test_every_key_of_a_run_has_a_meaning() -> None:
     [
         ("head.sampel_rate=0.5", "head.sampel_rate: no such key; did you mean 'head.sample_rate'? (known in head:"),
         ("optm.lr=1", "optm.lr: no such key; did you mean 'optim.lr'?"),
+        ("bakcbone=r50", "bakcbone: no such group; did you mean 'backbone'?"),
         ("epochs=3", "epochs: no such key; did you mean 'train.epochs'?"),
         ("backbone=r51", "backbone=r51: no such choice; did you mean 'r50'? (known: mbf"),
         ("backbone.name=r51", "backbone.name: 'r51': no such backbone; did you mean"),
