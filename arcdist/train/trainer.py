@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import torch
 from omegaconf import OmegaConf
 from torch import Tensor
 
@@ -20,33 +19,22 @@ from arcdist.data.torch_loader import Batch
 from arcdist.errors import ConfigError
 from arcdist.evaluate.sets import Scored, read_sets, score_sets
 from arcdist.evaluate.verification import METRICS
-from arcdist.runtime import collectives, seeds
+from arcdist.runtime import collectives
 from arcdist.runtime.agreement import check_agreement
 from arcdist.runtime.hang_watch import GRACE, HangWatch
-from arcdist.runtime.precision import choose_precision
 from arcdist.runtime.stopping import FINISHED, STOPPED, StoppedElsewhereError, StopRequest, leave_marker, remove_markers
 from arcdist.runtime.world import World, close_world
 from arcdist.train import summary
-from arcdist.train.config import TrainConfig, differences
+from arcdist.train.build import build_step
+from arcdist.train.config import TrainConfig
 from arcdist.train.memory import memory_advice
 from arcdist.train.metrics import Metrics
-from arcdist.train.step import Step
+from arcdist.train.same_run import check_same_run
 from arcdist.train.void_steps import REMEDY, DivergedError, VoidSteps
 
 _log = logging.getLogger("arcdist")
 _LABELS_LOOKED_AT = 10_000_000  # before the first step, a few seconds; those of larger sets as they come
 _GRACE_S = 30.0  # for what is being written when a run ends by an error
-_MUST_STAY = (
-    *("backbone.name", "backbone.embedding_dim", "optim.name", "data.image_size"),
-    *(
-        "seed",
-        "train.global_batch_size",
-        "images",
-        "data.weights",
-        "data.per_identity",
-    ),  # they decide which samples come next
-    *("num_classes", "head.subcenters"),
-)
 
 
 class Trainer:
@@ -80,7 +68,7 @@ class Trainer:
             )
         self.order = config.data.build_order(self.dataset, config.seed)
         self.total_steps = config.train.total_steps(self.order.epoch_size)
-        self.step = self._build_step()
+        self.step = build_step(config, world, num_classes=self.dataset.num_classes, epoch_size=self.order.epoch_size)
         self.checkpoints = CheckpointManager(self.folder / "checkpoints", config.checkpoint)
         self.void_steps = VoidSteps(config.train.void, self.total_steps)
         found = self.checkpoints.find(config.resume)
@@ -115,35 +103,6 @@ class Trainer:
         if len(dataset) <= _LABELS_LOOKED_AT:
             dataset.labels()
         read_sets(list(self.config.evaluate.sets))
-
-    def _build_step(self) -> Step:
-        config, device = self.config, self.world.device
-        torch.manual_seed(seeds.mix(config.seed, 0))
-        backbone = config.backbone.build().to(device)
-        backbone = backbone.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]
-        precision = choose_precision(config.train.precision, device)
-        margin = config.margin.build(self.dataset.num_classes, config.seed)
-        head = config.head.build(
-            *(config.backbone.embedding_dim, self.dataset.num_classes, margin, config.losses),
-            *(precision, config.seed, device),
-        )
-        optimizer = config.optim.build(backbone, head.centers)
-        center_update = None
-        if config.head.fuses(precision, head):
-            first_row = head.classes.start * head.subcenters
-            center_update = config.optim.center_update(optimizer, head.centers, first_row, config.seed)
-        return Step(
-            backbone,
-            head,
-            optimizer,
-            config.optim.schedule.build(self.total_steps, self.order.epoch_size / config.train.global_batch_size),
-            config.optim.lr,
-            config.seed,
-            config.train,
-            self.world,
-            precision,
-            center_update,
-        )
 
     def run(self) -> dict[str, Any]:
         """Train to the end and return the summary, which ``summary.json`` also holds (empty but on rank 0)."""
@@ -251,7 +210,7 @@ class Trainer:
     def _restore(self, found: Path) -> float:
         """Go on from a checkpoint, if it is of this configuration; return its seconds of training."""
         marker = read_marker(found)
-        self._check_same_model(found, marker)
+        check_same_run(found, marker, self.config, num_classes=self.dataset.num_classes, images=len(self.dataset))
         load(found, self._tensors(), checked=True)
         self.step.count = marker["step"]
         if marker["scaler"] and self.step.scaler.is_enabled():
@@ -262,22 +221,6 @@ class Trainer:
         if self.world.is_first:
             _log.info("resumed from %s, step %d of %d", found, self.step.count, self.total_steps)
         return marker["train_s"]
-
-    def _check_same_model(self, folder: Path, marker: dict[str, Any]) -> None:
-        """Tell what differs from the run that a checkpoint is of; refuse it where that cannot be right."""
-        changed = differences(marker["config"], self.config.as_dict())
-        for key, now in (("num_classes", self.dataset.num_classes), ("images", len(self.dataset))):
-            if marker.get(key) != now:
-                changed[key] = (marker.get(key), now)
-        told = {key: pair for key, pair in changed.items() if key not in ("resume", "folder", "name", "json")}
-        lines = "".join(f"\n  {key}: {old} → {new}" for key, (old, new) in told.items())
-        if wrong := [key for key in told if key in _MUST_STAY]:
-            raise CheckpointError(
-                f"{folder}: this run cannot go on from it with another {', '.join(wrong)}; put that back, or start "
-                f"another run (name=…). What differs:{lines}"
-            )
-        if lines and self.world.is_first:
-            _log.info("going on with another configuration than the checkpoint's:%s", lines)
 
     def _save(self, wait: bool = False) -> None:
         self.metrics.pause()
