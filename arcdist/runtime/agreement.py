@@ -1,10 +1,14 @@
 """Whether what all ranks should hold alike is alike on all of them.
 
-A flipped bit, or a reduction that one rank left out, makes ranks drift apart; every loss still looks right.
+A flipped bit, or a reduction that one rank left out, makes ranks drift apart; every loss still looks right. So it does
+where a node was started with another configuration, or has an older copy of the code or the data.
 """
 
+import json
+import socket
 from collections import Counter
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -14,6 +18,7 @@ from arcdist.runtime import collectives
 
 _INTEGERS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 _SHOWN = 3
+_SHOWN_AT_START = 12  # a line each
 
 
 class DriftError(ArcdistError):
@@ -60,3 +65,38 @@ def check_agreement(tensors: Mapping[str, Tensor], step: int) -> None:
 def _bits(tensor: Tensor) -> Tensor:
     """Return the sum of a tensor's numbers, read as integers of their size."""
     return tensor.detach().view(_INTEGERS[tensor.element_size()]).sum(dtype=torch.int64)
+
+
+class DifferentStartError(ArcdistError):
+    """Ranks were started with other settings, code or data than each other."""
+
+    on_every_rank = True
+
+
+def check_started_alike(told: Mapping[str, Any]) -> None:
+    """Raise DifferentStartError, on every rank, where ranks tell different things of what they were started with.
+
+    Args:
+        told: JSON-able values by name.
+
+    Communication: one gather of it.
+    """
+    everyones = collectives.gather_objects((dict(told), socket.gethostname()))
+    lines = []
+    for name in sorted({name for one, _ in everyones for name in one}):
+        of_value: dict[str, list[str]] = {}
+        for rank, (one, host) in enumerate(everyones):
+            of_value.setdefault(json.dumps(one.get(name)), []).append(f"rank {rank} on {host}")
+        if len(of_value) > 1:
+            who = (
+                f"{value} ({holders[0]}{f' and {len(holders) - 1} more' if holders[1:] else ''})"
+                for value, holders in of_value.items()
+            )
+            lines.append(f"\n  {name}: {', '.join(who)}")
+    if lines:
+        more = f"\n  and {len(lines) - _SHOWN_AT_START} more" if len(lines) > _SHOWN_AT_START else ""
+        raise DifferentStartError(
+            "the ranks were not started alike; give every node the same command, code and data. What differs:"
+            + "".join(lines[:_SHOWN_AT_START])
+            + more
+        )

@@ -127,13 +127,14 @@ def differences(before: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[
 
     A key that there was not yet, and that is off now, says nothing new.
     """
-    old, new = _flat(before), _flat(now)
+    old, new = flat(before), flat(now)
     differs = {key: (old.get(key), new.get(key)) for key in sorted(old | new) if old.get(key) != new.get(key)}
     return {key: pair for key, pair in differs.items() if key in old or pair[1]}
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return the values of a configuration by their keys, as ``optim.lr``."""
+    values: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
+        values |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return values

@@ -30,6 +30,7 @@ from arcdist.train.config import TrainConfig
 from arcdist.train.memory import memory_advice
 from arcdist.train.metrics import Metrics
 from arcdist.train.same_run import check_same_run
+from arcdist.train.same_start import check_same_data, check_same_program
 from arcdist.train.void_steps import REMEDY, DivergedError, VoidSteps
 
 _log = logging.getLogger("arcdist")
@@ -52,8 +53,10 @@ class Trainer:
         self.config, self.world = config, world
         self.stop = StopRequest() if stop is None else stop
         self.folder = Path(config.as_dict()["folder"])
+        check_same_program(config)
         collectives.from_rank_0(self._prepare)
         self.dataset = config.data.open()
+        check_same_data(self.dataset)
         self.sets = read_sets(list(config.evaluate.sets))
         if self.dataset.num_classes < world.size:
             raise ConfigError(
