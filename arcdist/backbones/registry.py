@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
+from arcdist.backbones.parts import freeze
 from arcdist.errors import ConfigError
 
 Builder = TypeVar("Builder", bound=Callable[..., nn.Module])
@@ -83,6 +84,10 @@ class BackboneConfig:
         default=None, metadata={"help": "ViT: share of the patches that are hidden in training"}
     )
 
+    frozen: list[str] = field(
+        default_factory=list, metadata={"help": "parts that are not trained, by their names: [conv1,layer1]"}
+    )
+
     def validate(self) -> None:
         """Raise ConfigError for a value that cannot be right."""
         if not 1 <= self.embedding_dim <= _MAX_EMBEDDING_DIM:
@@ -94,9 +99,14 @@ class BackboneConfig:
         _builder(self.name, self._options())
 
     def build(self) -> nn.Module:
-        """Return the backbone with fresh weights."""
+        """Return the backbone with fresh weights, what is frozen taken out of training.
+
+        Errors: ConfigError for a part that it does not have.
+        """
         self.validate()
-        return create_backbone(self.name, self.embedding_dim, **self._options())
+        backbone = create_backbone(self.name, self.embedding_dim, **self._options())
+        freeze(backbone, self.frozen)
+        return backbone
 
     def _options(self) -> dict[str, Any]:
         given = {"dropout": self.dropout, "drop_path": self.drop_path, "mask_ratio": self.mask_ratio}

@@ -15,7 +15,7 @@ from torch.distributed.tensor import DTensor
 
 from arcdist.checkpoint import folder, retention
 from arcdist.checkpoint.marker import write_marker
-from arcdist.checkpoint.state import BACKBONE
+from arcdist.checkpoint.state import published_weights
 from arcdist.checkpoint.writer import CheckedWriter
 from arcdist.runtime import collectives
 
@@ -86,9 +86,8 @@ class Save:
         writer = CheckedWriter(aside)
         writer.write(self.tensors, self.group)
         if first:
-            weights = {name.removeprefix(BACKBONE): t for name, t in self.tensors.items() if name.startswith(BACKBONE)}
             metadata = {key: str(value) for key, value in self.marker.items() if isinstance(value, str | int | float)}
-            writer.write_weights(weights, metadata)
+            writer.write_weights(published_weights(self.tensors), metadata)
         return writer.check()
 
     def _commit(self, aside: Path, files: dict[str, dict[str, Any]]) -> None:

@@ -12,17 +12,15 @@ from torch import Tensor
 
 from arcdist.checkpoint.folder import flush
 from arcdist.checkpoint.marker import CheckpointError
-from arcdist.checkpoint.state import BACKBONE
+from arcdist.checkpoint.state import published_weights
 
 _log = logging.getLogger("arcdist")
 
 
 def checkpoint_bytes(tensors: Mapping[str, Tensor]) -> int:
-    """Return about how large a checkpoint of these tensors will be, over all ranks; the backbone is in it twice."""
-    return sum(
-        tensor.numel() * tensor.element_size() * (2 if name.startswith(BACKBONE) else 1)
-        for name, tensor in tensors.items()
-    )
+    """Return about how large a checkpoint will be, over all ranks, with the backbone's own file."""
+    everything = [*tensors.values(), *published_weights(tensors).values()]
+    return sum(tensor.numel() * tensor.element_size() for tensor in everything)
 
 
 def look_at(folder: Path, size: int, keep: int) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.tensor import DTensor
 
-from arcdist.checkpoint.state import BACKBONE
+from arcdist.checkpoint.state import AVERAGE, BACKBONE
 from arcdist.runtime import collectives
 
 
@@ -62,16 +62,17 @@ def _local(tensor: Tensor) -> Tensor:
 def _of_this_rank(tensors: Mapping[str, Tensor]) -> list[str]:
     """Return the names of what this rank writes.
 
-    Of a DTensor each rank writes its rows. Of what all ranks have alike, rank 0 writes the backbone, which
-    ``model.safetensors`` needs whole, and the rest is shared out evenly.
+    Of a DTensor each rank writes its rows. Of what all ranks have alike, rank 0 writes the backbone and its average,
+    one of which ``model.safetensors`` needs whole, and the rest is shared out evenly.
     """
     rank, loads = collectives.rank(), [0] * collectives.world_size()
     mine = []
-    for name, tensor in sorted(tensors.items(), key=lambda item: (not item[0].startswith(BACKBONE), -item[1].nbytes)):
+    whole = (BACKBONE, AVERAGE)
+    for name, tensor in sorted(tensors.items(), key=lambda item: (not item[0].startswith(whole), -item[1].nbytes)):
         if isinstance(tensor, DTensor):
             mine.append(name)
             continue
-        owner = 0 if name.startswith(BACKBONE) else loads.index(min(loads))
+        owner = 0 if name.startswith(whole) else loads.index(min(loads))
         loads[owner] += tensor.nbytes
         if owner == rank:
             mine.append(name)

@@ -14,6 +14,7 @@ from torch.distributed.tensor import DTensor, Shard
 from arcdist.runtime import collectives
 
 BACKBONE = "backbone."  # begins the names of its tensors
+AVERAGE = "average."  # begins those of the moving average of them
 
 
 def training_tensors(
@@ -25,10 +26,11 @@ def training_tensors(
     subcenters: int = 1,
     sharded: Mapping[str, Tensor] | None = None,
     replicated: Mapping[str, Tensor] | None = None,
+    average: nn.Module | None = None,
 ) -> dict[str, Tensor]:
     """Return every tensor that a run goes on from, under a name that does not depend on the number of ranks.
 
-    Names: ``backbone.KEY``, ``head.centers``, ``head.KEY``, ``optimizer.PARAMETER.KEY``.
+    Names: ``backbone.KEY``, ``average.KEY``, ``head.centers``, ``head.KEY``, ``optimizer.PARAMETER.KEY``.
 
     Args:
         backbone: as the recipe names it, without a wrapper.
@@ -38,9 +40,12 @@ def training_tensors(
         subcenters: rows of a class.
         sharded: what else the head has a row of for each class of this rank, by key.
         replicated: what else it has, the same on every rank.
+        average: of the backbone's weights over the steps, where a run keeps one.
     """
     mesh = _mesh(centers.device) if collectives.is_distributed() else None
     tensors = {f"{BACKBONE}{name}": tensor for name, tensor in backbone.state_dict().items()}
+    if average is not None:
+        tensors |= {f"{AVERAGE}{name}": tensor for name, tensor in average.state_dict().items()}
     names = {parameter: f"{BACKBONE}{name}" for name, parameter in backbone.named_parameters()}
 
     def of_all_classes(rows: Tensor, each: int = 1) -> Tensor:
@@ -55,6 +60,12 @@ def training_tensors(
         is_rows = parameter is centers and value.shape == centers.shape
         tensors[f"optimizer.{names[parameter]}.{key}"] = of_all_classes(value, subcenters) if is_rows else value
     return tensors
+
+
+def published_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the weights that a run is about, by the backbone's keys: their average where there is one."""
+    prefix = AVERAGE if any(name.startswith(AVERAGE) for name in tensors) else BACKBONE
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def replicated(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

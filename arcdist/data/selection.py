@@ -105,7 +105,8 @@ class Selection:
         ends = accumulate(len(part) for part in whole.parts)
         self.part_sizes = np.diff([0, *(int(kept[:end].sum()) for end in ends)]).tolist()
         """How many images are kept of each part of the whole set."""
-        self._samples = np.flatnonzero(kept).astype(np.uint32)
+        self.samples = np.flatnonzero(kept).astype(np.uint32)
+        """Which of the whole set's samples each one is, ``[n]``."""
         present = np.bincount(labels[kept], minlength=whole.num_classes) > 0
         self._new_label = np.where(present, np.cumsum(present) - 1, -1).astype(np.int32)
         self.num_classes = int(present.sum())
@@ -113,20 +114,20 @@ class Selection:
 
     def __len__(self) -> int:
         """Return the number of images that are kept."""
-        return len(self._samples)
+        return len(self.samples)
 
     def read(self, sample: int) -> tuple[int, bytes]:
         """Return the new label and the encoded image; errors are those of the whole set."""
-        label, payload = self.whole.read(int(self._samples[sample]))
+        label, payload = self.whole.read(int(self.samples[sample]))
         return int(self._new_label[label]), payload
 
     def name(self, sample: int) -> str:
         """Return words for messages."""
-        return self.whole.name(int(self._samples[sample]))
+        return self.whole.name(int(self.samples[sample]))
 
     def labels(self) -> np.ndarray:
         """Return the new label of every image that is kept, int64 ``[n]``."""
-        return self._new_label[self.whole.labels()[self._samples]].astype(np.int64)
+        return self._new_label[self.whole.labels()[self.samples]].astype(np.int64)
 
     def close(self) -> None:
         """Give the file back."""

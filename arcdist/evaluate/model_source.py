@@ -21,14 +21,7 @@ def load_model(source: str, backbone: str, embedding_dim: int) -> nn.Module:
 
     Errors: DataError where there is none; ConfigError where the file does not say which backbone it is of.
     """
-    path = Path(source)
-    try:
-        path = _weights_in(path) if path.is_dir() else path
-        found = path.exists()
-    except OSError as error:
-        raise DataError(f"{str(path)[:80]}: {error.strerror}") from None
-    if not found:
-        raise DataError(f"{path}: no such file or folder")
+    path = weights_file(source)
     name = backbone
     if path.suffix == ".safetensors":
         told = _metadata(path)
@@ -40,6 +33,22 @@ def load_model(source: str, backbone: str, embedding_dim: int) -> nn.Module:
     model = create_backbone(name, embedding_dim)
     load_backbone_weights(path, model)
     return model
+
+
+def weights_file(source: str) -> Path:
+    """Return the file of weights that a run's or checkpoint's folder, or a file's own path, stands for.
+
+    Errors: DataError where there is none.
+    """
+    path = Path(source)
+    try:
+        path = _weights_in(path) if path.is_dir() else path
+        found = path.exists()
+    except OSError as error:
+        raise DataError(f"{str(path)[:80]}: {error.strerror}") from None
+    if not found:
+        raise DataError(f"{path}: no such file or folder")
+    return path
 
 
 def _weights_in(folder: Path) -> Path:

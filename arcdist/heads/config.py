@@ -11,6 +11,7 @@ from arcdist.heads.partial_fc import PartialFC
 from arcdist.margins import Margin
 from arcdist.ops.margin_logsumexp import IMPLEMENTATIONS, PRODUCTS, Tuning
 
+INITIAL = ("random", "class_means")
 UPDATES = ("auto", "fused", "separate")
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -23,6 +24,10 @@ class PartialFCConfig:
         default=1.0, metadata={"help": "share of the classes in a step's softmax, in (0, 1]; a batch's own always are"}
     )
     subcenters: int = field(default=1, metadata={"help": "centers of a class, of which the nearest counts"})
+    initial: str = field(
+        default="random",
+        metadata={"help": "random | class_means (of embeddings by the backbone that a run begins with), the centers"},
+    )
     update: str = field(
         default="auto",
         metadata={"help": "auto | fused (centers change block by block, no gradient of full size) | separate"},
@@ -52,7 +57,10 @@ class PartialFCConfig:
             raise ConfigError(f"head.subcenters: {self.subcenters}: must be at least 1")
         if not 0 <= self.kept_mib < math.inf:
             raise ConfigError(f"head.kept_mib: {self.kept_mib}: must be 0 (keep nothing) or above, in MiB")
+        if self.initial == "class_means" and self.subcenters > 1:
+            raise ConfigError("head.initial: 'class_means': gives a class one center; head.subcenters must be 1")
         choices = {
+            "initial": INITIAL,
             "update": UPDATES,
             "implementation": IMPLEMENTATIONS,
             "products": ("auto", *PRODUCTS),

@@ -29,6 +29,10 @@ class OptimConfig:
     decay_all: bool = field(
         default=False, metadata={"help": "decay biases, normalization and PReLU slopes too, as arcface_torch does"}
     )
+    lr_scales: dict[str, float] = field(
+        default_factory=dict,
+        metadata={"help": "learning rates of parts of the backbone, as multiples of lr: {layer1:0.1,layer2:0.3}"},
+    )
     centers_lr: float = field(default=1.0, metadata={"help": "learning rate of the centers, as a multiple of lr"})
     undrawn: str = field(
         default="auto",
@@ -46,6 +50,9 @@ class OptimConfig:
         for name in ("lr", "centers_lr"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"optim.{name}: {getattr(self, name)}: must be above 0, and finite")
+        for name, scale in self.lr_scales.items():
+            if not 0 < scale < math.inf:
+                raise ConfigError(f"optim.lr_scales: {name}: {scale}: must be above 0, and finite; 0: backbone.frozen")
         for name in ("momentum", "beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"optim.{name}: {getattr(self, name)}: must be in [0, 1)")
@@ -92,21 +99,31 @@ class OptimConfig:
 
 
 def parameter_groups(backbone: nn.Module, centers: nn.Parameter, config: OptimConfig) -> list[dict[str, Any]]:
-    """Return three groups: decayed weights, what is not decayed (vectors and scalars), centers.
+    """Return the groups: decayed weights, what is not decayed (vectors and scalars), centers.
 
-    Each has ``lr_scale``, its learning rate as a multiple of ``config.lr``.
+    Each has ``lr_scale``, its learning rate as a multiple of ``config.lr``; parts of the backbone that have another one
+    are groups of their own. A parameter of several such parts has that of the innermost.
+
+    Errors: ConfigError for a part that the backbone does not have.
     """
-    trained = [parameter for parameter in backbone.parameters() if parameter.requires_grad]
+    scale_of = dict.fromkeys((p for p in backbone.parameters() if p.requires_grad), 1.0)
+    for part, lr_scale in sorted(config.lr_scales.items(), key=lambda item: item[0].count(".")):
+        inside = [parameter for name, parameter in backbone.named_parameters() if f"{name}.".startswith(f"{part}.")]
+        if not inside:
+            known = dict.fromkeys(name.partition(".")[0] for name, _ in backbone.named_parameters())
+            raise ConfigError(f"optim.lr_scales: {part!r}: no part of this backbone (its parts: {', '.join(known)})")
+        scale_of |= {parameter: lr_scale for parameter in inside if parameter in scale_of}
 
     def group(parameters: Iterable[nn.Parameter], weight_decay: float, lr_scale: float = 1.0) -> dict[str, Any]:
         return {"params": list(parameters), "weight_decay": weight_decay, "lr_scale": lr_scale}
 
     plain_decay = config.weight_decay if config.decay_all else 0.0
-    groups = [
-        group((p for p in trained if p.ndim > 1), config.weight_decay),
-        group((p for p in trained if p.ndim <= 1), plain_decay),
-        group([centers], config.weight_decay, config.centers_lr),
-    ]
+    groups = []
+    for scale in dict.fromkeys(scale_of.values()):
+        trained = [parameter for parameter, own in scale_of.items() if own == scale]
+        groups.append(group((p for p in trained if p.ndim > 1), config.weight_decay, scale))
+        groups.append(group((p for p in trained if p.ndim <= 1), plain_decay, scale))
+    groups.append(group([centers], config.weight_decay, config.centers_lr))
     return [one for one in groups if one["params"]]
 
 

@@ -7,9 +7,12 @@ from arcdist.runtime.precision import choose_precision
 from arcdist.runtime.world import World
 from arcdist.train.config import TrainConfig
 from arcdist.train.step import Step
+from arcdist.train.teacher import Teacher
 
 
-def build_step(config: TrainConfig, world: World, *, num_classes: int, epoch_size: int) -> Step:
+def build_step(
+    config: TrainConfig, world: World, *, num_classes: int, epoch_size: int, teacher: Teacher | None = None
+) -> Step:
     """Return a run's step, with backbone and centers as the seed gives them: alike for any number of ranks.
 
     Args:
@@ -17,6 +20,7 @@ def build_step(config: TrainConfig, world: World, *, num_classes: int, epoch_siz
         world: this process's place.
         num_classes: of the data.
         epoch_size: samples of one pass over the data, which a schedule may count in.
+        teacher: of a run that has one.
     """
     total_steps = config.train.total_steps(epoch_size)
     device = world.device
@@ -37,5 +41,5 @@ def build_step(config: TrainConfig, world: World, *, num_classes: int, epoch_siz
     return Step(
         *(backbone, head, optimizer),
         config.optim.schedule.build(total_steps, epoch_size / config.train.global_batch_size),
-        *(config.optim.lr, config.seed, config.train, world, precision, center_update),
+        *(config.optim.lr, config.seed, config.train, world, precision, center_update, teacher),
     )

@@ -17,6 +17,7 @@ from arcdist.margins import CombinedConfig, MarginConfig
 from arcdist.optim import OptimConfig
 from arcdist.runtime.world import RuntimeConfig
 from arcdist.train.step import StepConfig
+from arcdist.train.teacher import TeacherConfig
 from arcdist.train.void_steps import VoidStepsConfig
 
 
@@ -81,6 +82,10 @@ class TrainConfig:
     folder: str = field(default="runs/${name}", metadata={"help": "where everything that it writes goes"})
     json: str = field(default="", metadata={"help": "a second place for summary.json; also --json PATH"})
     seed: int = field(default=0, metadata={"help": "of the order, the augmentation, the weights and the draws"})
+    init: str = field(
+        default="",
+        metadata={"help": "weights that the backbone of a new run begins with: a run's folder, .safetensors, .pt"},
+    )
     resume: str = field(
         default="auto", metadata={"help": "auto (the newest checkpoint in folder) | never | a checkpoint's folder"}
     )
@@ -89,6 +94,7 @@ class TrainConfig:
     margin: MarginConfig = field(default_factory=CombinedConfig)
     head: PartialFCConfig = field(default_factory=PartialFCConfig)
     losses: LossesConfig = field(default_factory=LossesConfig)
+    teacher: TeacherConfig = field(default_factory=TeacherConfig)
     optim: OptimConfig = field(default_factory=OptimConfig)
     train: LoopConfig = field(default_factory=LoopConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
@@ -108,6 +114,11 @@ class TrainConfig:
                 raise ConfigError(
                     f"data.per_identity: {self.data.per_identity}: must divide train.{key} ({getattr(self.train, key)})"
                 )
+        if self.teacher.embeddings and self.data.loader.on_bad_record == "skip":
+            raise ConfigError(
+                "data.loader.on_bad_record: 'skip': would put an image in another's place whose embedding the teacher "
+                "gave; take 'error', or leave teacher.embeddings out"
+            )
         sizes = {self.data.image_size, *self.train.image_sizes}
         if sizes != {112} and not takes_any_size(self.backbone.name):
             raise ConfigError(

@@ -15,12 +15,15 @@ class RunningStatistics:
     """The running statistics of a model's BatchNorm layers over steps of several micro-batches.
 
     Args:
-        model: whose layers keep the momentum that they have now as the momentum of a step.
+        model: whose layers keep the momentum that they have now as the momentum of a step. Those that are not in
+            training mode, being frozen, are passed by.
     """
 
     def __init__(self, model: nn.Module) -> None:
         self.layers = [
-            module for module in model.modules() if isinstance(module, _BatchNorm) and module.track_running_stats
+            module
+            for module in model.modules()
+            if isinstance(module, _BatchNorm) and module.track_running_stats and module.training
         ]
         self.momenta = [0.1 if layer.momentum is None else layer.momentum for layer in self.layers]
         self.steps = [layer.num_batches_tracked for layer in self.layers if layer.num_batches_tracked is not None]

@@ -22,12 +22,14 @@ from arcdist.data.torch_loader import Batch
 from arcdist.errors import ConfigError
 from arcdist.heads import PartialFC
 from arcdist.optim import CenterUpdate, Schedule
+from arcdist.optim.averaging import AveragedWeights
 from arcdist.optim.optimizers import set_learning_rate
 from arcdist.runtime import seeds
 from arcdist.runtime.precision import PRECISIONS, autocast, choose_precision, gradient_scaler
 from arcdist.runtime.world import World
 from arcdist.train.running_statistics import RunningStatistics
 from arcdist.train.stragglers import Stragglers
+from arcdist.train.teacher import Teacher
 from arcdist.train.verdicts import Verdicts
 
 
@@ -41,6 +43,10 @@ class StepConfig:
         metadata={"help": "rows of one forward pass and of BatchNorm's statistics; 0: a rank's share in one pass"},
     )
     precision: str = field(default="auto", metadata={"help": "auto | fp32 | bf16 | fp16, of the backbone"})
+    ema: float = field(
+        default=0.0,
+        metadata={"help": "decay of a moving average of the weights, which is then evaluated and kept; 0: none"},
+    )
     clip_norm: float = field(default=0.0, metadata={"help": "largest norm of the backbone's gradient; 0: no limit"})
 
     def validate(self) -> None:
@@ -54,6 +60,8 @@ class StepConfig:
             )
         if self.precision not in PRECISIONS:
             raise ConfigError(f"train.precision: {self.precision!r}: must be one of {', '.join(PRECISIONS)}")
+        if not 0 <= self.ema < 1:
+            raise ConfigError(f"train.ema: {self.ema}: must be 0 (no average) or below 1, such as 0.999")
         if not 0 <= self.clip_norm < math.inf:
             raise ConfigError(f"train.clip_norm: {self.clip_norm}: must be 0 (no limit) or a number above it")
 
@@ -98,19 +106,22 @@ class Step:
         world: World,
         precision: str = "",
         center_update: CenterUpdate | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
         """Take the parts of a step.
 
         Args:
             precision: fp32, bf16 or fp16; empty: as ``config`` says.
             center_update: changes the centers block by block, in place of the optimizer.
+            teacher: whose embeddings the backbone's are drawn towards.
         """
         self.backbone, self.head, self.optimizer = backbone, head, optimizer
         self.schedule, self.lr, self.seed, self.config, self.world = schedule, lr, seed, config, world
         self.count = 0
         self.micro_batch = config.micro_batch(world.size)
         self.precision = precision or choose_precision(config.precision, world.device)
-        self.center_update = center_update
+        self.center_update, self.teacher = center_update, teacher
+        self.average = AveragedWeights(backbone, config.ema) if config.ema else None
         if center_update is not None:
             head.fuse(center_update)
         self.scaler = gradient_scaler(self.precision, world.device)
@@ -162,18 +173,23 @@ class Step:
         set_learning_rate(self.optimizer, self.learning_rate)
         rounds = len(batch.labels) // self.micro_batch
         self.head.begin_step(self.count, batch.labels, rounds)
-        loss = torch.zeros((), device=self.world.device)
+        targets = None if self.teacher is None else self.teacher.targets(self.count)
+        losses = torch.zeros(2, device=self.world.device)  # the head's, of all ranks; the teacher's, of this rank
         for index in range(rounds):
             rows = slice(index * self.micro_batch, (index + 1) * self.micro_batch)
-            loss += self._round(index, rounds, batch.images[rows], batch.labels[rows])
-        norm = self._gradient_norm()
+            target = None if targets is None else targets[rows]
+            losses += self._round(index, rounds, batch.images[rows], batch.labels[rows], target)
+        loss, norm = losses.sum(), self._gradient_norm()
         broken = ~torch.isfinite(loss if self.scaler.is_enabled() else loss + 0 * norm)
         asked = torch.full((), float(asked_to_stop), device=loss.device)
-        flags = self.statistics.end_step(torch.stack([broken.float(), asked]))
+        flags = self.statistics.end_step(torch.stack([broken.float(), asked, losses[1] / self.world.size]))
+        loss, flags = losses[0] + flags[2], flags[:2]
         void = flags[0].clamp(max=1)
         self._move_head_state(void)
         self._update(norm, void)
         self.count += 1
+        if self.average is not None:
+            self.average.update(self.count, void)
         self.verdicts.add(self.count, loss, flags)
         return loss
 
@@ -182,17 +198,26 @@ class Step:
         if self.center_update is not None:
             self.center_update.finish()
 
-    def _round(self, index: int, rounds: int, images: Tensor, labels: Tensor) -> Tensor:
-        """Add one micro-batch's gradients and return its part of the loss; the last one starts the all-reduce."""
+    @property
+    def trained(self) -> nn.Module:
+        """The backbone that a run is about: the average of its weights where there is one."""
+        return self.backbone if self.average is None else self.average.model
+
+    def _round(self, index: int, rounds: int, images: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
+        """Add one micro-batch's gradients and return its part of both losses; the last one starts the all-reduce."""
         torch.manual_seed(seeds.mix(self.seed, self.count, self.world.rank * rounds + index))
         self.statistics.begin_round(index)
         wait = index + 1 < rounds and isinstance(self.parallel, DistributedDataParallel)
         with self.parallel.no_sync() if wait else contextlib.nullcontext():
             with autocast(self.precision, self.world.device), self.stragglers.alone():
                 embeddings = self.parallel(images)
-            loss = self.head(embeddings, labels) / rounds
-            self.scaler.scale(loss).backward()
-        return loss.detach()
+            of_head = self.head(embeddings, labels) / rounds
+            if self.teacher is None or targets is None:
+                of_teacher = torch.zeros_like(of_head)
+            else:
+                of_teacher = self.teacher.part(embeddings, targets) / rounds
+            self.scaler.scale(of_head + of_teacher).backward()
+        return torch.stack([of_head, of_teacher]).detach()
 
     def _gradient_norm(self) -> Tensor:
         """Return the norm of the backbone's gradient, not scaled; not finite where the centers' is not either."""

@@ -27,6 +27,7 @@ from arcdist.runtime.world import World, close_world
 from arcdist.train import summary
 from arcdist.train.build import build_step
 from arcdist.train.config import TrainConfig
+from arcdist.train.initial import centers_from_means, load_initial
 from arcdist.train.memory import memory_advice
 from arcdist.train.metrics import Metrics
 from arcdist.train.same_run import check_same_run
@@ -71,11 +72,18 @@ class Trainer:
             )
         self.order = config.data.build_order(self.dataset, config.seed)
         self.total_steps = config.train.total_steps(self.order.epoch_size)
-        self.step = build_step(config, world, num_classes=self.dataset.num_classes, epoch_size=self.order.epoch_size)
+        self.step = build_step(
+            *(config, world),
+            num_classes=self.dataset.num_classes,
+            epoch_size=self.order.epoch_size,
+            teacher=config.teacher.build(
+                *(self.dataset, self.order, config.backbone.embedding_dim, config.train.global_batch_size, world)
+            ),
+        )
         self.checkpoints = CheckpointManager(self.folder / "checkpoints", config.checkpoint)
         self.void_steps = VoidSteps(config.train.void, self.total_steps)
         found = self.checkpoints.find(config.resume)
-        trained_s = self._restore(found) if found else 0.0
+        trained_s = self._restore(found) if found else self._begin()
         self.checkpoints.prepare(self._tensors())
         collectives.from_rank_0(lambda: OmegaConf.save(OmegaConf.create(config.as_dict()), self.folder / "config.yaml"))
         self.metrics = Metrics(
@@ -208,7 +216,21 @@ class Trainer:
             subcenters=head.subcenters,
             sharded=head.sharded_tensors(),
             replicated=head.replicated_tensors(),
+            average=None if step.average is None else step.average.model,
         )
+
+    def _begin(self) -> float:
+        """Take over what a run that begins is given of another one; return its seconds of training, none."""
+        config, step = self.config, self.step
+        if config.init:
+            load_initial(config.init, step.backbone)
+        if config.head.initial == "class_means":
+            centers_from_means(
+                *(step.head, step.backbone, self.dataset, config.data, config.train.global_batch_size, self.world)
+            )
+        if step.average is not None:
+            step.average.restart()
+        return 0.0
 
     def _restore(self, found: Path) -> float:
         """Go on from a checkpoint, if it is of this configuration; return its seconds of training."""
@@ -258,7 +280,7 @@ class Trainer:
         self.metrics.pause()
         self.watch.at(f"evaluating step {self.step.count}", GRACE)
         self.scores = score_sets(
-            self.step.backbone,
+            self.step.trained,
             self.sets,
             self.config.evaluate,
             device=self.world.device,
