@@ -6,6 +6,7 @@ import pickle
 import tempfile
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -45,6 +46,35 @@ def run_ranks(function: Callable[..., Any], world_size: int, *arguments: Any) ->
     failures = [f"rank {rank}:\n{text}" for rank, ok, text in answers if not ok]
     assert not failures, "\n".join(failures)
     return [value for _, _, value in sorted(answers, key=lambda answer: answer[0])]
+
+
+def end_of_ranks(
+    function: Callable[..., None], world_size: int, folder: Path, *arguments: Any
+) -> list[tuple["int | None", str]]:
+    """Return the exit code of each rank that did ``function(*arguments)``, and what it said.
+
+    That of a rank which has not ended some seconds after rank 0, as one that has stopped itself, is None.
+    """
+    targets = [(function, rank, world_size, folder, arguments) for rank in range(world_size)]
+    ranks = [CONTEXT.Process(target=_rank_that_ends, args=target, daemon=True) for target in targets]
+    for process in ranks:
+        process.start()
+    try:
+        ranks[0].join(200)
+        ranks[-1].join(5)
+        return [(process.exitcode, (folder / f"rank{n}.txt").read_text()) for n, process in enumerate(ranks)]
+    finally:
+        for process in ranks:
+            process.kill()
+
+
+def _rank_that_ends(
+    function: Callable[..., None], rank: int, world_size: int, folder: Path, arguments: tuple[Any, ...]
+) -> None:
+    os.dup2(os.open(folder / f"rank{rank}.txt", os.O_CREAT | os.O_WRONLY), 2)
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=world_size)
+    function(*arguments)
 
 
 def _rank(

@@ -6,24 +6,30 @@ are in the log, but for one that the system has frozen. The launcher then starts
 
 import faulthandler
 import os
+import signal
 import socket
 import sys
 import threading
 import time
 import traceback
 from types import FrameType
+from typing import Any
 
 GRACE = 10  # as many times as long: a first step, an evaluation, a save, the start, the end
 _PEERS_S = 3.0  # from the first rank's report to its death: the others, a little later, report too
 _EXIT_CODE = 1
 _STDERR = 2  # the file descriptor: sys.stderr may be a notebook's, which has none
+_LAST_LINE = (
+    "ending, so that the run is started again; runtime.step_timeout_s=0 for one that a debugger may hold, or a larger "
+    "one where steps take that long"
+)
 
 
 class HangWatch:
     """Watches the main thread from a thread of its own.
 
     Where that cannot run, because something holds the interpreter, faulthandler's does: it prints stacks and ends the
-    process a little later, without a word about phases.
+    process a little later, without a word about phases. While Ctrl-Z suspends the process, no time passes.
 
     Args:
         limit_s: longest time in one phase, in seconds; 0: no limit.
@@ -35,12 +41,15 @@ class HangWatch:
         self._phase, self._until, self._closed = "", float("inf"), threading.Event()
         self._main = threading.main_thread().ident
         self._thread: threading.Thread | None = None
+        self._before: Any = signal.SIG_DFL
 
     def open(self) -> None:
         """Begin to watch; phases that were named before do not count."""
         if self.limit_s:
             self._thread = threading.Thread(target=self._watch, name="hang watch", daemon=True)
             self._thread.start()
+            if threading.current_thread() is threading.main_thread():  # elsewhere Python takes no signals
+                self._before = signal.signal(signal.SIGTSTP, self._suspend)
 
     def at(self, phase: str, times: int = 1) -> None:
         """Begin a phase, ``times`` limits long at most; the one before is over."""
@@ -48,7 +57,15 @@ class HangWatch:
             return
         allowed_s = times * self.limit_s
         self._phase, self._until = f"{phase} takes longer than {allowed_s:g} s", time.monotonic() + allowed_s
-        faulthandler.dump_traceback_later(allowed_s + 2 * _PEERS_S, exit=True, file=_STDERR)
+        _end_after(allowed_s)
+
+    def _suspend(self, number: int, frame: FrameType | None) -> None:
+        left_s, self._until = self._until - time.monotonic(), float("inf")
+        faulthandler.cancel_dump_traceback_later()
+        os.kill(os.getpid(), signal.SIGSTOP)
+        if left_s < float("inf"):
+            self._until = time.monotonic() + left_s
+            _end_after(left_s)
 
     def close(self) -> None:
         """Stop watching."""
@@ -56,6 +73,8 @@ class HangWatch:
         if self._thread is not None:
             self._thread.join()
             faulthandler.cancel_dump_traceback_later()
+            if threading.current_thread() is threading.main_thread():
+                signal.signal(signal.SIGTSTP, self._before)
 
     def _watch(self) -> None:
         while not self._closed.wait(min(1.0, self.limit_s / 4)):
@@ -74,7 +93,12 @@ class HangWatch:
         lines = [f"{self._phase} on {socket.gethostname()}, process {os.getpid()}: {_waits_in(mine)}", *mine]
         for ident, stack in stacks.items():
             lines += [f"thread {threads.get(ident, ident)}:", *stack]
-        return "".join(f"rank {self._rank}: {line}\n" for line in [*lines, "ending, so that the run is started again"])
+        return "".join(f"rank {self._rank}: {line}\n" for line in [*lines, _LAST_LINE])
+
+
+def _end_after(allowed_s: float) -> None:
+    """Let faulthandler end the process where the watching thread has not, a little later."""
+    faulthandler.dump_traceback_later(max(allowed_s, 0) + 2 * _PEERS_S, exit=True, file=_STDERR)
 
 
 def _stack(frame: FrameType) -> list[str]:
