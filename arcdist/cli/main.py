@@ -1,8 +1,10 @@
 """``arcdist VERB …``: find the verb, and turn what it raises into one message and an exit code."""
 
 import difflib
+import errno
 import importlib
 import os
+import resource
 import sys
 from collections.abc import Sequence
 
@@ -77,6 +79,11 @@ def tell(verb: str, error: Exception) -> int | None:
     rank, local_rank = os.environ.get("RANK", "0"), os.environ.get("LOCAL_RANK", "0")
     if is_peer_failure(error):
         print(f"arcdist {verb}: rank {rank}: stopped, because another rank did", file=sys.stderr)
+        return 1
+    if os.strerror(errno.EMFILE) in str(error):  # of whichever library
+        limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        reason = str(error).splitlines()[0]
+        print(f"arcdist {verb}: rank {rank}: {reason}; {limit} may be open: raise that by ulimit -n", file=sys.stderr)
         return 1
     if not isinstance(error, ArcdistError):
         return None

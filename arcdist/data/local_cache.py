@@ -116,7 +116,7 @@ class Copies:
     def __init__(self, stem: Path, path: Path, stat: os.stat_result, block_bytes: int) -> None:
         self.stem, self._path, self._block_bytes = stem, path, block_bytes
         self._size, self._mtime_ns = stat.st_size, stat.st_mtime_ns
-        self._open: dict[int, int] = {}
+        self._found: dict[int, str] = {}  # opened for each read: a large set has more blocks than a process files
         self._looked = -_LOOK_EVERY_S
         self._lock = threading.Lock()
 
@@ -132,15 +132,14 @@ class Copies:
     def read(self, offset: int, length: int, /) -> "bytes | None":
         """Return exactly these bytes of the file, or None where no copy has them all."""
         number, start = divmod(offset, self._block_bytes)
-        block = self._open.get(number)
-        if block is None:
+        if number not in self._found:
             self._look()
-            block = self._open.get(number)
-        if block is None or start + length > self._block_bytes:
+        if number not in self._found or start + length > self._block_bytes:
             return None
         try:
-            data = os.pread(block, length, start)
-        except OSError:  # a disk of the machine that fails; the file itself is still there
+            with open(self._found[number], "rb", buffering=0) as block:
+                data = os.pread(block.fileno(), length, start)
+        except OSError:  # removed meanwhile, or a disk of the machine that fails; the file itself is still there
             return None
         return data if len(data) == length else None
 
@@ -172,21 +171,16 @@ class Copies:
         return self.stem.with_name(f"{self.stem.name}.{number}.block")
 
     def _look(self) -> None:
-        """Open the copies that have come since, once in a while."""
+        """Note the copies that have come since, once in a while."""
         if time.monotonic() - self._looked < _LOOK_EVERY_S or not self._lock.acquire(blocking=False):
             return
         try:
             for path in self.stem.parent.glob(f"{self.stem.name}.*.block"):
                 number = int(path.name.split(".")[1])
-                if number not in self._open and path.stat().st_size == self.bytes_of(number):
-                    self._open[number] = os.open(path, os.O_RDONLY)
-        except OSError as error:  # removed meanwhile, or no more files may be open
+                if path.stat().st_size == self.bytes_of(number):
+                    self._found[number] = str(path)
+        except OSError as error:  # removed meanwhile
             _log.warning("%s: %s", self.stem.parent, error)
         finally:
             self._looked = time.monotonic()
             self._lock.release()
-
-    def __del__(self) -> None:
-        """Give the copies back."""
-        for block in self._open.values():
-            os.close(block)

@@ -59,6 +59,20 @@ def test_a_set_is_read_from_the_copies_alone_once_they_are_there(path: Path, tmp
     assert crossing < len(whole) / 2
 
 
+def test_a_set_of_any_number_of_blocks_takes_no_open_files(path: Path, tmp_path: Path) -> None:
+    def open_files() -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    cache = filled(path, tmp_path / "near")
+    dataset = RecordDataset(path, cache)
+    before = open_files()
+    all_of(dataset)
+    assert open_files() == before
+    for block in blocks(tmp_path / "near"):
+        block.unlink()
+    assert all_of(dataset) == all_of(RecordDataset(path))
+
+
 def test_the_limit_is_kept_and_the_rest_is_read_from_the_file(path: Path, tmp_path: Path) -> None:
     cache = filled(path, tmp_path / "near", limit=5 * BLOCK)
     assert len(blocks(tmp_path / "near")) == 5

@@ -2,14 +2,17 @@
 
 import json
 import logging
+import os
 import resource
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from small_runs import disturb, small_config, small_trainer, weights
-from support import run_ranks
+from support import end_of_ranks, run_ranks
 
+from arcdist.cli.main import main
 from arcdist.data.torch_loader import Batch
 from arcdist.runtime.world import RuntimeConfig, World, open_world
 from arcdist.train.config import TrainConfig
@@ -81,6 +84,20 @@ def test_a_gpu_without_memory_says_which_keys_need_less(tmp_path: Path, faces: P
     assert said.startswith("GPU 1 is out of memory: CUDA out of memory. Tried to allocate 2.00 GiB.; what needs less")
     assert "train.precision=bf16; " in said
     assert "train.micro_batch_size=2 (now 4" in said
+
+
+def _train_with_few_files(arguments: list[str]) -> None:
+    limit = len(os.listdir("/proc/self/fd")) + 3
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+    sys.exit(main(["train", *arguments]))
+
+
+def test_a_process_that_may_open_no_more_files_says_what_to_raise(tmp_path: Path, faces: Path) -> None:
+    run = [f"data.path={faces}/train.rec", "data.image_size=32", "backbone=tiny", f"folder={tmp_path}/run"]
+    ((code, said),) = end_of_ranks(_train_with_few_files, 1, tmp_path, ["data=recordio", *run])
+    assert code == 1
+    assert "raise that by ulimit -n" in said
+    assert "Traceback" not in said
 
 
 def _deterministic(config: TrainConfig) -> bool:
