@@ -47,3 +47,14 @@ def test_a_failure_that_repeats_ends_it_with_the_checkpoint_that_it_does_not_get
     said = run.communicate(timeout=30)[1]
     assert (run.returncode, _starts(tmp_path)) == (1, 3)
     assert f"no newer checkpoint than '{tmp_path}/checkpoints/step-000000007'" in said
+
+
+def test_a_folders_name_is_never_taken_for_a_command(tmp_path: Path) -> None:
+    folder = tmp_path / "a b; touch ran; $(touch ran) `touch ran` 'x"
+    folder.mkdir()
+    (folder / "checkpoints").mkdir()
+    ends = ["bash", "-c", 'touch "$1/checkpoints/step-$RANDOM"; touch "$1/new"; mv "$1/new" "$1/FINISHED.json"', "run"]
+    command = ["bash", RELAUNCH, folder, *ends, folder]
+    done = subprocess.run(command, env={"PATH": "/usr/bin:/bin"}, cwd=tmp_path, timeout=30, check=False)
+    assert done.returncode == 0
+    assert not list(tmp_path.rglob("ran"))
