@@ -5,7 +5,7 @@ import time
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from arcdist.errors import ConfigError
 from arcdist.runtime import collectives
@@ -72,3 +72,14 @@ class _OneVerdict(torch.amp.GradScaler):
 def gradient_scaler(precision: str, device: torch.device) -> torch.amp.GradScaler:
     """Return the scaler of the loss, on only in fp16. Call its ``unscale_`` before its ``step``."""
     return _OneVerdict(device.type, enabled=precision == "fp16")
+
+
+def is_void(norm: Tensor, scaler: torch.amp.GradScaler) -> Tensor:
+    """Return whether gradients of this norm, a scalar, are of no use, as a flag on the device.
+
+    In fp16 overflow is how the scale is sought, and the scaler alone passes such a step over. Below a scale of 1 the
+    gradients would overflow unscaled too, so none will be found.
+    """
+    overflows = ~torch.isfinite(norm)
+    scale = scaler._get_scale_async() if scaler.is_enabled() else None
+    return overflows if scale is None else overflows & (scale < 1)

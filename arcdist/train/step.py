@@ -25,7 +25,7 @@ from arcdist.optim import CenterUpdate, Schedule
 from arcdist.optim.averaging import AveragedWeights
 from arcdist.optim.optimizers import set_learning_rate
 from arcdist.runtime import seeds
-from arcdist.runtime.precision import PRECISIONS, autocast, choose_precision, gradient_scaler
+from arcdist.runtime.precision import PRECISIONS, autocast, choose_precision, gradient_scaler, is_void
 from arcdist.runtime.world import World
 from arcdist.train.running_statistics import RunningStatistics
 from arcdist.train.stragglers import Stragglers
@@ -91,7 +91,8 @@ class Step:
     """The optimizer step: ``loss = step(batch)``; ``step.count`` steps are done.
 
     A step whose loss or gradients are not finite, on any rank, changes nothing on any rank but ``count``; the host
-    learns of it by ``verdicts``. (float16 overflows as its scale is sought: there the scaler alone judges gradients.)
+    learns of it by ``verdicts``. (float16 overflows as its scale is sought: there the scaler alone judges gradients,
+    until its scale is below 1.)
     """
 
     def __init__(
@@ -180,7 +181,7 @@ class Step:
             target = None if targets is None else targets[rows]
             losses += self._round(index, rounds, batch.images[rows], batch.labels[rows], target)
         loss, norm = losses.sum(), self._gradient_norm()
-        broken = ~torch.isfinite(loss if self.scaler.is_enabled() else loss + 0 * norm)
+        broken = ~torch.isfinite(loss) | is_void(norm, self.scaler)
         asked = torch.full((), float(asked_to_stop), device=loss.device)
         flags = self.statistics.end_step(torch.stack([broken.float(), asked, losses[1] / self.world.size]))
         loss, flags = losses[0] + flags[2], flags[:2]

@@ -15,7 +15,9 @@ from arcdist.train.verdicts import Verdict
 
 _log = logging.getLogger("arcdist")
 POLICIES = ("go_back", "skip", "stop")
-REMEDY = "lower optim.lr, lengthen optim.schedule.warmup_steps, or set train.clip_norm"
+REMEDY = (
+    "lower optim.lr, lengthen optim.schedule.warmup_steps, set train.clip_norm, or take train.precision=bf16 for fp16"
+)
 
 
 class DivergedError(ArcdistError):

@@ -125,11 +125,18 @@ def test_fp16_begins_with_the_float32_loss_and_trains_once_its_scale_has_settled
 
 
 def test_an_infinite_gradient_of_one_shard_skips_the_step_on_every_rank() -> None:
-    assert run_ranks(_overflow, 2) == [True, True]
+    assert run_ranks(_overflow, 2, 65536.0, 1) == [([False], True)] * 2
 
 
-def _overflow() -> bool:
-    """Return whether a step whose gradient is infinite on rank 1 alone left this rank's weights as they were."""
+def test_fp16_whose_scale_has_fallen_below_1_makes_void_steps() -> None:
+    assert run_ranks(_overflow, 2, 2.0, 4) == [([False, False, True, True], True)] * 2
+
+
+def _overflow(scale: float, steps: int) -> tuple[list[bool], bool]:
+    """Do steps whose gradient is infinite on rank 1 alone, from a scale on.
+
+    Return which of them were void, and whether this rank's weights are as they were.
+    """
     torch.manual_seed(0)
     net, head = _Net(False), PartialFC(DIM, CLASSES)
     world = World(collectives.rank(), 2, 0, torch.device("cpu"))
@@ -140,9 +147,12 @@ def _overflow() -> bool:
     )
     if world.rank == 1:
         head.centers.register_hook(lambda gradient: gradient * torch.inf)
+    step.scaler.load_state_dict({**step.scaler.state_dict(), "scale": scale})
     before = [parameter.detach().clone() for parameter in [*net.parameters(), head.centers]]
-    step(Batch(torch.randn(ROWS // 2, 3, 16, 16), torch.randint(CLASSES, (ROWS // 2,))))
-    return all(torch.equal(a, b) for a, b in zip(before, [*net.parameters(), head.centers]))
+    for _ in range(steps):
+        step(Batch(torch.randn(ROWS // 2, 3, 16, 16), torch.randint(CLASSES, (ROWS // 2,))))
+    same = all(torch.equal(a, b) for a, b in zip(before, [*net.parameters(), head.centers]))
+    return [verdict.skipped for verdict in step.verdicts.read()], same
 
 
 @pytest.mark.parametrize("fused", [False, True])
