@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from arcdist.data.decode import decode
+from arcdist.train.rising_loss import RisingLoss
 
 _log = logging.getLogger("arcdist")
 
@@ -49,6 +50,7 @@ class Metrics:
         self.path = folder / "metrics.jsonl"
         self.train_s, self.wait_s = train_s, 0.0
         self._losses: list[Tensor] = []
+        self._rising = RisingLoss()
         self._torn = False  # whether the file's last line may be cut
         self._mark = time.monotonic()
         self._recorded_step, self._recorded_s, self._recorded_wait_s = first_step, train_s, 0.0
@@ -89,6 +91,8 @@ class Metrics:
         steps, self._recorded_step = step - self._recorded_step, step
         rate = steps * self.global_batch_size / max(seconds, 1e-9)
         loss = sum(losses) / len(losses)
+        if not self.quiet and math.isfinite(loss):
+            self._rising.look_at(step, loss)
         stall = waited / max(seconds, 1e-9)
         values = {"loss": loss, "learning_rate": learning_rate, "images_per_s": rate, "data_wait_share": stall}
         self.write(step, {**values, **slowest})
@@ -141,6 +145,7 @@ class Metrics:
     def go_back(self, step: int) -> None:
         """Forget what was recorded after ``step``: it will be done again."""
         self._losses.clear()
+        self._rising.forget()
         self._recorded_step = step
         if self._board is not None:
             _keep_records_until(self.path, step)
