@@ -16,11 +16,11 @@ from rich.progress import track
 
 from arcdist.data.datasets import MAX_CLASSES, height_by_width
 from arcdist.data.decode import decode
+from arcdist.data.pairs_txt import identities_of
 from arcdist.errors import ConfigError, DataError
 from arcdist.prepare.journal import Entry, Journal
 from arcdist.prepare.named_set import NamedSetWriter
 from arcdist.prepare.ordered import map_in_order
-from arcdist.prepare.pairs import identities_of
 
 _MAX_SIDE_PX = 4096
 _CHUNK = 16

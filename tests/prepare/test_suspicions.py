@@ -9,9 +9,9 @@ import torch
 from support import run_ranks
 
 from arcdist.bench.cleaning import plant
+from arcdist.data.pairs_txt import read_pairs
 from arcdist.errors import DataError
 from arcdist.prepare.faces import Faces
-from arcdist.prepare.pairs import read_pairs
 from arcdist.prepare.robust_centers import robust_centers
 from arcdist.prepare.suspicions import PASSES, Suspicions, find_suspicions
 
