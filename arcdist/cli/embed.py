@@ -76,7 +76,7 @@ def main(arguments: Sequence[str]) -> int:
         resize=config.resize,
         precision=choose_precision(config.precision, world.device),
     )
-    with _progress_bar(shown=config.progress and world.is_first) as bar:
+    with progress_bar(shown=config.progress and world.is_first) as bar:
         task = bar.add_task("", total=len(images.names))
         rows, dim = write_embeddings(
             model.to(memory_format=torch.channels_last),  # ty: ignore[no-matching-overload]
@@ -102,7 +102,8 @@ def _look_at(config: EmbedArguments) -> None:
     load_model(config.model, config.backbone, config.embedding_dim)
 
 
-def _progress_bar(shown: bool) -> Progress:
+def progress_bar(shown: bool) -> Progress:
+    """Return a bar of images that are embedded; empty where it is not shown."""
     return Progress(
         *(TextColumn("embedding"), BarColumn(bar_width=None), MofNCompleteColumn(), TextColumn("images ·")),
         *(TimeRemainingColumn(compact=True), TextColumn("left")),

@@ -9,9 +9,11 @@ from typing import Any, cast
 import torch
 from rich.console import Console
 
+from arcdist.cli import evaluate_protocol
 from arcdist.cli.arguments import help_page, parse, wants_help
 from arcdist.errors import ConfigError
 from arcdist.evaluate.model_source import load_model
+from arcdist.evaluate.protocols.registry import PROTOCOLS
 from arcdist.evaluate.report import draw, results_table, write_json
 from arcdist.evaluate.sets import EvaluateConfig, Grid, Scored, read_sets, score_sets
 from arcdist.evaluate.verification import pair_cosines, read_embeddings, verify
@@ -55,6 +57,13 @@ class EvaluateArguments:
     analysis: str = field(
         default="", metadata={"help": "margins: target logits and decision boundaries of the paper's losses; no model"}
     )
+    protocol: str = field(
+        default="",
+        metadata={
+            "help": f"a benchmark by its own lists, which takes other keys: see protocol=NAME --help "
+            f"({', '.join(PROTOCOLS)})"
+        },
+    )
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
     def validate(self) -> None:
@@ -83,6 +92,9 @@ class EvaluateArguments:
 
 def main(arguments: Sequence[str]) -> int:
     """Run ``arcdist evaluate`` and return the exit code."""
+    protocols = [each.partition("=")[2] for each in arguments if each.startswith(("protocol=", "--protocol="))]
+    if protocols:
+        return evaluate_protocol.main(arguments, protocols[-1])
     if wants_help(arguments):
         print(help_page(USAGE, EvaluateArguments))
         return 0

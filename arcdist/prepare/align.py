@@ -13,9 +13,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
+from arcdist.data.alignment import TEMPLATE_SIZE_PX, align_face
 from arcdist.data.decode import decode
 from arcdist.errors import ConfigError, DataError
-from arcdist.prepare.alignment import TEMPLATE_SIZE_PX, align_face
 from arcdist.prepare.detectors import DETECTORS, Detector, Face
 from arcdist.prepare.landmarks import read_landmarks
 from arcdist.prepare.ordered import map_in_order

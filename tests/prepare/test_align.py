@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from arcdist.cli.main import main
+from arcdist.data.alignment import TEMPLATE, similarity
 from arcdist.errors import DataError
 from arcdist.prepare.align import AlignConfig, align
-from arcdist.prepare.alignment import TEMPLATE, similarity
 from arcdist.prepare.detectors import DETECTORS
 from arcdist.prepare.landmarks import read_landmarks
 

@@ -1,0 +1,173 @@
+"""``arcdist evaluate protocol=NAME``: a benchmark's own lists, and the faces that they name."""
+
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, make_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+
+from arcdist.cli.arguments import help_page, parse, wants_help
+from arcdist.cli.embed import progress_bar
+from arcdist.data.image_lists import open_images
+from arcdist.errors import ConfigError
+from arcdist.evaluate.embedded_faces import EmbeddedFaces, is_embedded, read_embedded
+from arcdist.evaluate.embedding_files import EmbeddingSettings, check_output, write_embeddings
+from arcdist.evaluate.face_index import FaceIndex
+from arcdist.evaluate.image_subset import ImageSubset
+from arcdist.evaluate.model_source import load_model
+from arcdist.evaluate.protocols.plan import Outcome, Plan, ProtocolConfig
+from arcdist.evaluate.protocols.registry import PROTOCOLS
+from arcdist.evaluate.report import write_json
+from arcdist.runtime import collectives
+from arcdist.runtime.log import set_up_log
+from arcdist.runtime.precision import PRECISIONS, choose_precision
+from arcdist.runtime.world import RuntimeConfig, World, open_world
+
+T = TypeVar("T")
+
+USAGE = "arcdist evaluate EMBEDDINGS|MODEL protocol={name} [images=FOLDER] [key=value …] [--json PATH]"
+
+
+@dataclass
+class FacesArguments:
+    """Where a protocol's faces come from."""
+
+    model: str = field(
+        default="", metadata={"help": "a file of `arcdist embed`; or a model as it takes one, and images="}
+    )
+    protocol: str = field(default="", metadata={"help": " | ".join(PROTOCOLS)})
+    images: str = field(
+        default="", metadata={"help": "of a model: the folder (.rec, .bin) that the lists' names are of"}
+    )
+    keep: str = field(default="", metadata={"help": "of a model: file for the embeddings, .npy or .safetensors"})
+    backbone: str = field(default="", metadata={"help": "the network of a .pt; arcdist's own files say it themselves"})
+    embedding_dim: int = field(default=512, metadata={"help": "of a .pt"})
+    image_size: int = field(default=112, metadata={"help": "height and width in pixels that the network takes"})
+    resize: bool = field(default=False, metadata={"help": "scale squares of another size, which are refused otherwise"})
+    flip: bool = field(default=True, metadata={"help": "of a model: add the embedding of the mirrored image"})
+    batch_size: int = field(default=128, metadata={"help": "images in one forward pass of a rank"})
+    precision: str = field(default="fp32", metadata={"help": " | ".join(PRECISIONS)})
+    progress: bool = field(default=True, metadata={"help": "show a progress bar"})
+    json: str = field(default="", metadata={"help": "file for the result"})
+    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+    def validate(self) -> None:
+        """Raise ConfigError where a value cannot be right."""
+        if not self.model:
+            raise ConfigError(f"no embeddings and no model are named; usage: {USAGE.format(name=self.protocol)}")
+        if is_embedded(self.model) == bool(self.images):
+            raise ConfigError(
+                f"images: {self.model} is a file of embeddings and needs none"
+                if self.images
+                else f"images: {self.model} is no file of `arcdist embed` (.npy or .safetensors with its .tsv beside "
+                "it), so it is taken for a model, which needs images=FOLDER"
+            )
+        if self.keep:
+            check_output(Path(self.keep))
+        if self.precision not in PRECISIONS:
+            raise ConfigError(f"precision: {self.precision!r}: must be one of {', '.join(PRECISIONS)}")
+        if self.embedding_dim < 1 or self.image_size < 16 or self.batch_size < 1:
+            raise ConfigError("embedding_dim, image_size and batch_size: must be at least 1, 16 and 1")
+        self.runtime.validate()
+
+
+def main(arguments: Sequence[str], name: str) -> int:
+    """Run ``arcdist evaluate protocol=name`` and return the exit code."""
+    if name not in PROTOCOLS:
+        raise ConfigError(f"protocol: {name!r}: must be one of {', '.join(PROTOCOLS)}")
+    kind = PROTOCOLS[name]
+    both = make_dataclass("ProtocolArguments", [], bases=(FacesArguments, kind))
+    if wants_help(arguments):
+        print(help_page(USAGE.format(name=name), both))
+        return 0
+    asked = parse(both, arguments, positions=("model",))
+    faces, protocol = _part(FacesArguments, asked), _part(kind, asked)
+    faces.validate()
+    world = open_world(faces.runtime)
+    set_up_log(world.rank)
+    outcome = _from_embeddings(faces, protocol) if not faces.images else _from_model(faces, protocol, world)
+    if world.is_first:
+        _tell(faces, protocol, outcome)
+    return 0
+
+
+def _part(kind: type[T], asked: Any) -> T:
+    return kind(**{each.name: getattr(asked, each.name) for each in fields(cast(Any, kind))})
+
+
+def _from_embeddings(faces: FacesArguments, protocol: ProtocolConfig) -> Outcome:
+    embedded = read_embedded(faces.model)
+    plan = protocol.plan(embedded.index)
+    return plan.score({name: embedded.part(rows) for name, rows in plan.parts.items()})
+
+
+def _from_model(faces: FacesArguments, protocol: ProtocolConfig, world: World) -> Outcome:
+    """Embed what the lists name, each image once, and score it."""
+    collectives.from_rank_0(lambda: _look_at(faces, protocol))
+    images = open_images(faces.images)
+    plan = protocol.plan(FaceIndex(images.names, images.labels(), faces.images))
+    rows = np.unique(np.concatenate(list(plan.parts.values())))
+    with tempfile.TemporaryDirectory() as own:
+        folder = collectives.broadcast_object(own)
+        output = Path(faces.keep or f"{folder}/embeddings.npy")
+        _embed(faces, ImageSubset(images, rows, plan.landmarks, faces.image_size), output, world)
+        embedded = read_embedded(output)
+        outcome = plan.score(_parts(plan, rows, embedded))
+        collectives.barrier()  # rank 0's folder goes when all have read it
+    return outcome
+
+
+def _parts(plan: Plan, rows: np.ndarray, embedded: EmbeddedFaces) -> Mapping[str, Tensor]:
+    return {name: embedded.part(np.searchsorted(rows, part)) for name, part in plan.parts.items()}
+
+
+def _look_at(faces: FacesArguments, protocol: ProtocolConfig) -> None:
+    """Read what every rank will read, so that a fault is told once."""
+    load_model(faces.model, faces.backbone, faces.embedding_dim)
+    images = open_images(faces.images)
+    protocol.plan(FaceIndex(images.names, images.labels(), faces.images))
+
+
+def _embed(faces: FacesArguments, images: ImageSubset, output: Path, world: World) -> None:
+    model = load_model(faces.model, faces.backbone, faces.embedding_dim).to(world.device)
+    settings = EmbeddingSettings(
+        batch_size=faces.batch_size,
+        flip=faces.flip,
+        image_size=faces.image_size,
+        resize=faces.resize,
+        precision=choose_precision(faces.precision, world.device),
+    )
+    with progress_bar(shown=faces.progress and world.is_first) as bar:
+        task = bar.add_task("", total=len(images.names))
+        write_embeddings(
+            model.to(memory_format=torch.channels_last),  # ty: ignore[no-matching-overload]
+            images,
+            output,
+            settings,
+            device=world.device,
+            progress=lambda finished: bar.advance(task, finished),
+        )
+
+
+def _tell(faces: FacesArguments, protocol: Any, outcome: Outcome) -> None:
+    table = Table(title=faces.protocol, title_justify="left", title_style="bold")
+    table.add_column("figure")
+    table.add_column("%", justify="right")
+    for name, share in outcome.figures.items():
+        table.add_row(name, f"{100 * share:.2f}")
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(table)
+    for note in outcome.notes:
+        console.print(note, highlight=False)
+    if faces.json:
+        about = {"protocol": faces.protocol, "model": faces.model, "images": faces.images, "options": asdict(protocol)}
+        if faces.images:
+            about["flip"] = faces.flip
+        write_json(faces.json, about | {"figures": outcome.figures, "details": outcome.details, "notes": outcome.notes})

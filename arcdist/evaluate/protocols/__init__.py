@@ -1,0 +1,1 @@
+"""The field's benchmarks by name: their lists in, their figures out."""

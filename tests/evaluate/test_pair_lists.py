@@ -1,0 +1,111 @@
+"""Benchmarks' lists of pairs: the real ones hold what their authors say, and bad ones are refused by line."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from arcdist.errors import DataError
+from arcdist.evaluate.pair_lists import PairList, read_cfp, read_labeled, read_lfw, read_two_lines
+
+
+def blocks(pairs: PairList, each: int) -> bool:
+    """Return whether every tenth of the list has so many genuine pairs, and then as many impostor pairs."""
+    return pairs.same.reshape(10, 2, each).all(2).tolist() == [[True, False]] * 10
+
+
+@pytest.mark.parametrize(
+    ("name", "each", "images"),
+    [("lfw/pairs.txt", 300, 7701), ("xqlfw/xqlfw_pairs.txt", 300, 7263), ("lfw/pairsDevTest.txt", 50, None)],
+)
+def test_the_real_lists_in_lfws_form_have_ten_folds(data_root: Path, name: str, each: int, images: int | None) -> None:
+    pairs = read_lfw(data_root / "protocols" / name)
+    assert blocks(pairs, each)
+    assert images is None or len(set(pairs.names)) == images
+    people = np.array([name.split("/")[0] for name in pairs.names]).reshape(-1, 2)
+    assert (pairs.same == (people[:, 0] == people[:, 1])).all()
+    assert all(re.fullmatch(r"(.+)/\1_\d{4}\.jpg", each) for each in pairs.names)
+
+
+def test_view_1_is_dealt_to_the_folds(data_root: Path) -> None:
+    """The list has all genuine pairs first, so contiguous tenths would hold pairs of one kind only."""
+    assert blocks(read_lfw(data_root / "protocols/lfw/pairsDevTrain.txt"), 110)
+
+
+@pytest.mark.parametrize(("kind", "images"), [("FF", 4764), ("FP", 5901)])
+def test_the_real_folder_of_cfp_holds_its_people_in_one_fold_each(data_root: Path, kind: str, images: int) -> None:
+    pairs = read_cfp(data_root / "protocols/cfp/Protocol", kind)
+    assert blocks(pairs, 350)
+    assert len(set(pairs.names)) == images
+    people = np.array([name.split("/")[0] for name in pairs.names]).reshape(10, -1)
+    assert [len(set(fold)) for fold in people.tolist()] == [50] * 10
+    sides = {name.split("/")[1] for name in pairs.names[1::2]}
+    assert sides == {"profile" if kind == "FP" else "frontal"}
+
+
+def test_two_lines_a_pair_are_dealt_to_the_folds(tmp_path: Path) -> None:
+    """CALFW's form: the fold of genuine pairs is their token, impostor pairs have none."""
+    genuine = [f"A{fold}_{image}.jpg {fold}\nA{fold}_9.jpg {fold}\n" for fold in range(1, 11) for image in range(2)]
+    impostor = [f"A{pair}_1.jpg 0\nB{pair}_1.jpg 0\n" for pair in range(20)]
+    (tmp_path / "pairs_CALFW.txt").write_text("".join(genuine + impostor))
+    pairs = read_two_lines(tmp_path / "pairs_CALFW.txt")
+    assert blocks(pairs, 2)
+    assert pairs.names[:8] == [f"A1_{i}.jpg" for i in (0, 9, 1, 9)] + ["A0_1.jpg", "B0_1.jpg", "A1_1.jpg", "B1_1.jpg"]
+    assert {name[:2] for name in pairs.names[8:12]} == {"A2"}
+
+
+def test_labeled_pairs_stay_in_their_order(tmp_path: Path) -> None:
+    (tmp_path / "pairs_label.txt").write_text("a/1.jpg b/1.jpg 0\na/1.jpg a/2.jpg 1\nb/1.jpg c/1.jpg 0\n")
+    pairs = read_labeled(tmp_path / "pairs_label.txt")
+    assert pairs.names == ["a/1.jpg", "b/1.jpg", "a/1.jpg", "a/2.jpg", "b/1.jpg", "c/1.jpg"]
+    assert pairs.same.tolist() == [False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("read", "content", "message"),
+    [
+        (read_labeled, "a b 1\na b\n", "list.txt:2: 2 fields in 'a b'; 3 are needed: image image label"),
+        (read_labeled, "a b 2\n", "list.txt:1: label '2': must be 1"),
+        (read_two_lines, "a 1\nb 1\nc 0\n", "list.txt: 3 lines; a pair has two"),
+        (read_two_lines, "a 1\nb 1\nc 0\nd 1\n", "list.txt:4: token 1, but 0 on the line before"),
+        (read_two_lines, "a x\nb x\n", "list.txt:1: token is 'x', not an integer"),
+    ],
+)
+def test_bad_lists_are_refused_by_line(tmp_path: Path, read, content: str, message: str) -> None:
+    (tmp_path / "list.txt").write_text(content)
+    with pytest.raises(DataError, match=re.escape(message)):
+        read(tmp_path / "list.txt")
+
+
+def cfp(folder: Path) -> Path:
+    """Return a folder Protocol of 20 people, two frontal images and one profile each, a pair of a kind in each fold."""
+    for side, of, each in (("F", "frontal", 2), ("P", "profile", 1)):
+        names = [f"../Data/Images/{p:03d}/{of}/{i + 1:02d}.jpg" for p in range(1, 21) for i in range(each)]
+        (folder / f"Pair_list_{side}.txt").write_text("".join(f"{n} {name}\n" for n, name in enumerate(names, 1)))
+    for fold in range(10):
+        split = folder / "Split" / "FP" / f"{fold + 1:02d}"
+        split.mkdir(parents=True)
+        (split / "same.txt").write_text(f"{4 * fold + 1},{2 * fold + 1}\n")
+        (split / "diff.txt").write_text(f"{4 * fold + 1},{2 * fold + 2}\n")
+    return folder
+
+
+def test_the_second_number_of_a_frontal_profile_pair_is_of_the_list_of_profiles(tmp_path: Path) -> None:
+    pairs = read_cfp(cfp(tmp_path), "FP")
+    assert pairs.names[:4] == ["001/frontal/01.jpg", "001/profile/01.jpg", "001/frontal/01.jpg", "002/profile/01.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("Split/FP/03/same.txt", "9,21\n", "03/same.txt:1: number 21; the list of images has 1 to 20"),
+        ("Split/FP/03/same.txt", "9,4\n", "03/same.txt:1: 005/frontal/01.jpg and 004/profile/01.jpg in a list of the"),
+        ("Split/FP/03/diff.txt", "9 4\n", "03/diff.txt:1: 1 fields in '9 4'; 2 are needed"),
+        ("Pair_list_P.txt", "1 a/b/c.jpg\n3 a/b/d.jpg\n", "Pair_list_P.txt:2: number 3; lines are numbered from 1"),
+    ],
+)
+def test_a_bad_folder_of_cfp_is_refused_by_line(tmp_path: Path, file: str, content: str, message: str) -> None:
+    (cfp(tmp_path) / file).write_text(content)
+    with pytest.raises(DataError, match=re.escape(message)):
+        read_cfp(tmp_path, "FP")
