@@ -92,6 +92,8 @@ def main(arguments: Sequence[str], name: str) -> int:
     faces.validate()
     world = open_world(faces.runtime)
     set_up_log(world.rank)
+    if world.size > 1:
+        collectives.from_rank_0(lambda: _look_at(faces, protocol))
     outcome = _from_embeddings(faces, protocol) if not faces.images else _from_model(faces, protocol, world)
     if world.is_first:
         _tell(faces, protocol, outcome)
@@ -110,7 +112,6 @@ def _from_embeddings(faces: FacesArguments, protocol: ProtocolConfig) -> Outcome
 
 def _from_model(faces: FacesArguments, protocol: ProtocolConfig, world: World) -> Outcome:
     """Embed what the lists name, each image once, and score it."""
-    collectives.from_rank_0(lambda: _look_at(faces, protocol))
     images = open_images(faces.images)
     plan = protocol.plan(FaceIndex(images.names, images.labels(), faces.images))
     rows = np.unique(np.concatenate(list(plan.parts.values())))
@@ -130,6 +131,9 @@ def _parts(plan: Plan, rows: np.ndarray, embedded: EmbeddedFaces) -> Mapping[str
 
 def _look_at(faces: FacesArguments, protocol: ProtocolConfig) -> None:
     """Read what every rank will read, so that a fault is told once."""
+    if not faces.images:
+        protocol.plan(read_embedded(faces.model).index)
+        return
     load_model(faces.model, faces.backbone, faces.embedding_dim)
     images = open_images(faces.images)
     protocol.plan(FaceIndex(images.names, images.labels(), faces.images))
@@ -163,7 +167,8 @@ def _tell(faces: FacesArguments, protocol: Any, outcome: Outcome) -> None:
     for name, share in outcome.figures.items():
         table.add_row(name, f"{100 * share:.2f}")
     console = Console(width=None if sys.stdout.isatty() else 120)
-    console.print(table)
+    if outcome.figures:
+        console.print(table)
     for note in outcome.notes:
         console.print(note, highlight=False)
     if faces.json:

@@ -11,6 +11,8 @@ from safetensors.torch import save_file
 from arcdist.backbones import create_backbone
 from arcdist.cli.main import main
 from arcdist.data.synthetic import SyntheticConfig, encode
+from arcdist.evaluate.embedded_faces import read_embedded
+from arcdist.evaluate.megaface_files import read_matrix
 from arcdist.evaluate.pair_lists import read_cfp, read_lfw
 from arcdist.evaluate.protocols.registry import PROTOCOLS
 
@@ -116,3 +118,16 @@ def test_faults_are_said_in_one_line(tmp_path: Path, model: str, capsys: pytest.
     assert "has no a/a_0002.jpg; 1 of 2 are missing" in refused(capsys, 1, file, "protocol=lfw", pairs)
     assert "needs images=FOLDER" in refused(capsys, 2, model, "protocol=lfw", pairs)
     assert "needs none" in refused(capsys, 2, file, "protocol=lfw", pairs, "images=faces")
+
+
+def test_photographs_are_aligned_by_the_landmarks_of_the_list(data_root: Path, tmp_path: Path, model: str) -> None:
+    raw, out = data_root / "raw", tmp_path / "features.bin"
+    lists = [f"lists={raw}/landmarks.txt", f"images={raw}/images", f"output={out}", "progress=false"]
+    assert evaluated(tmp_path, model, "protocol=trillion_pairs", *lists)["details"]["images"] == 37
+    aligned = ["embed", model, f"{raw}/aligned", f"{tmp_path}/e.npy", "runtime.device=cpu", "progress=false"]
+    assert main(aligned) == 0
+    reference = read_embedded(tmp_path / "e.npy")
+    names = [line.split()[0] for line in (raw / "landmarks.txt").read_text().splitlines()]
+    rows = reference.part(reference.index.rows(names, "landmarks.txt")).numpy()
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    assert np.sum(unit * read_matrix(out), axis=1).min() > 0.9999

@@ -1,0 +1,276 @@
+"""Each protocol from its lists: who tells people apart without fail scores full, and faults of lists are named."""
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from arcdist.errors import ConfigError, DataError
+from arcdist.evaluate.face_index import FaceIndex
+from arcdist.evaluate.ijb import identify_templates, verify_templates
+from arcdist.evaluate.ijb_lists import read_faces, read_gallery, read_probes, read_template_pairs
+from arcdist.evaluate.megaface_files import read_matrix
+from arcdist.evaluate.protocols.all_pairs import AllToAllConfig, FeaturesConfig
+from arcdist.evaluate.protocols.groups import GroupsConfig
+from arcdist.evaluate.protocols.ijb import TemplatePairsConfig, TemplateSearchConfig
+from arcdist.evaluate.protocols.plan import Outcome, ProtocolConfig
+from arcdist.evaluate.protocols.searches import MegaFaceConfig, SearchConfig, TinyFaceConfig
+from arcdist.evaluate.protocols.videos import ClipsConfig, YouTubeFacesConfig
+from arcdist.evaluate.rfw import GROUPS
+from arcdist.evaluate.templates import pool_templates
+from arcdist.evaluate.tinyface import read_tinyface
+from arcdist.evaluate.ytf import read_splits
+
+
+def scored(config: ProtocolConfig, people: dict[str, object], noise: float = 0.0) -> Outcome:
+    """Return what a protocol finds where a face's embedding is its person's direction, and so much noise of length 1.
+
+    The faces are at hand in another order than the lists', and with others that no list names.
+    """
+    random = np.random.default_rng(0)
+    names = list(dict.fromkeys([*people, "nobody/0.jpg"]))
+    names = [names[row] for row in random.permutation(len(names))]
+    known = {person: row for row, person in enumerate(dict.fromkeys([*people.values(), "nobody"]))}
+    directions = random.normal(size=(len(known), 64)) / 8
+    rows = directions[[known[people.get(name, "nobody")] for name in names]]
+    rows = torch.from_numpy(rows + noise * random.normal(size=rows.shape) / 8)
+    index = FaceIndex(names, [str(people.get(name, "")) for name in names], "faces")
+    plan = config.plan(index)
+    outcome = plan.score({name: rows[torch.from_numpy(part)] for name, part in plan.parts.items()})
+    json.dumps(outcome.details)
+    return outcome
+
+
+def test_youtube_faces_by_its_real_list(data_root: Path) -> None:
+    path = str(data_root / "protocols/ytf/splits.txt")
+    pairs = read_splits(path)
+    videos = dict.fromkeys([*pairs.first, *pairs.second])
+    people = {
+        f"{video}/{video.replace('/', '.')}.{frame}.jpg": video.split("/")[0] for video in videos for frame in (1, 2)
+    }
+    outcome = scored(YouTubeFacesConfig(path), people)
+    assert outcome.figures["accuracy"] == 1.0
+    assert (outcome.details["pairs"], outcome.details["videos"], outcome.details["frames"]) == (5000, 3226, 6452)
+    del people[next(name for name in people if name.startswith("Sadie_Frost/1/"))]
+    assert scored(YouTubeFacesConfig(path), people).details["frames"] == 6451
+    with pytest.raises(DataError, match=r"splits\.txt: faces has no face in Sadie_Frost/1; 1 of 3226 folders"):
+        scored(YouTubeFacesConfig(path), {name: who for name, who in people.items() if "Sadie_Frost/1/" not in name})
+
+
+def test_tinyface_by_its_real_lists(data_root: Path) -> None:
+    lists = data_root / "protocols/tinyface"
+    people: dict[str, object] = {f"Gallery_Distractor/{number}.jpg": f"other {number}" for number in range(50)}
+    for folder, file in (("Probe", "probe"), ("Gallery_Match", "gallery_match")):
+        names, ids = read_tinyface(lists / f"{file}_img_ID_pairs.mat")
+        people |= {f"{folder}/{name}": person for name, person in zip(names, ids.tolist())}
+    outcome = scored(TinyFaceConfig(str(lists)), people)
+    assert outcome.figures["rank-1"] == outcome.figures["rank-50"] == 1.0
+    assert (outcome.details["probes"], outcome.details["gallery"], outcome.details["distractors"]) == (3728, 4443, 50)
+
+
+@pytest.fixture
+def megaface(data_root: Path, tmp_path: Path) -> tuple[dict[str, str], dict[str, object]]:
+    """Return the keys of the real noise lists and probes, with a hundred distractors, and whose face each is."""
+    lists = data_root / "protocols/megaface"
+    lines = (lists / "facescrub2template_name.txt").read_text().splitlines()
+    probes = [re.split(r"[\s,]+", line)[0] for line in lines if line]
+    noises = [line for line in (lists / "megaface_noises.txt").read_text().splitlines() if line[0] != "#"]
+    distractors = list(dict.fromkeys(noises))[:40] + [f"1/2@N00/{number}_0.jpg" for number in range(60)]
+    (tmp_path / "p.json").write_text(json.dumps({"path": probes, "id": [name.split("/")[0] for name in probes]}))
+    (tmp_path / "d.json").write_text(json.dumps({"path": distractors}))
+    people: dict[str, object] = {f"facescrub/{name}": name.split("/")[0] for name in probes}
+    people |= {f"mega/{name}": name for name in distractors}
+    files = {"probes": str(tmp_path / "p.json"), "distractors": str(tmp_path / "d.json")}
+    noise = {
+        f"{kind}_noises": str(lists / f"{of}_noises.txt")
+        for kind, of in (("probe", "facescrub"), ("distractor", "megaface"))
+    }
+    return files | noise | {"probe_folder": "facescrub", "distractor_folder": "mega/"}, people
+
+
+def test_megaface_by_its_real_probes_and_noise_lists(megaface: tuple[dict[str, str], dict[str, object]]) -> None:
+    keys, people = megaface
+    outcome = scored(MegaFaceConfig(**keys), people)
+    assert outcome.figures == {"rank-1": 1.0, "rank-10": 1.0, "TAR@FAR=1e-06": 1.0}
+    details = outcome.details
+    assert (details["probes"], details["people"], details["noisy_probes"], details["noisy_distractors"]) == (
+        3530,
+        80,
+        24,
+        40,
+    )
+    assert details["cleaning"] == "insightface"
+    raw = {key: value for key, value in keys.items() if "noises" not in key}
+    assert scored(MegaFaceConfig(**raw), people).details["cleaning"] == "none"
+    with pytest.raises(ConfigError, match="cleaning: drop needs probe_noises"):
+        scored(MegaFaceConfig(**raw, cleaning="drop"), people)
+    with pytest.raises(DataError, match="has no list 'id'"):
+        scored(MegaFaceConfig(**raw | {"probes": keys["distractors"]}), people)
+
+
+def test_racial_faces_by_lists_made_to_their_description(tmp_path: Path) -> None:
+    people: dict[str, object] = {}
+    for group in GROUPS:
+        (tmp_path / group).mkdir()
+        lines = [f"m.0{n}a\t1\t2\n" for n in range(10)] + [f"m.0{n}a\t1\tm.0{(n + 1) % 10}a\t2\n" for n in range(10)]
+        (tmp_path / group / f"{group}_pairs.txt").write_text("".join(lines))
+        people |= {f"{group}/m.0{n}a/m.0{n}a_{i:04d}.jpg": (group, n) for n in range(10) for i in (1, 2)}
+    outcome = scored(GroupsConfig(str(tmp_path)), people)
+    assert outcome.figures == dict.fromkeys([*GROUPS, "average"], 1.0) | {"STD": 0.0}
+    del people["Indian/m.03a/m.03a_0002.jpg"]
+    with pytest.raises(
+        DataError, match=r"Indian_pairs\.txt: entry 4: faces has no Indian/m\.03a/m\.03a_0002\.jpg; 2 of"
+    ):
+        scored(GroupsConfig(str(tmp_path)), people)
+
+
+def test_clips_by_lists_made_to_their_description(tmp_path: Path) -> None:
+    known = {f"TRAIN_{n}": n % 5 for n in range(20)}  # 0 is nobody
+    others = {f"VAL_{n}": n % 5 for n in range(30)}
+    (tmp_path / "train.txt").write_text("".join(f"{clip}.mp4 {person}\n" for clip, person in known.items()))
+    truth = [
+        f"{person} " + " ".join(f"{clip}.mp4" for clip, who in others.items() if who == person)
+        for person in range(1, 5)
+    ]
+    (tmp_path / "truth.txt").write_text("\n".join(truth))
+    config = ClipsConfig(str(tmp_path / "train.txt"), str(tmp_path / "truth.txt"))
+    people = {f"{clip}/{frame}.jpg": person for clip, person in (known | others).items() for frame in range(3)}
+    outcome = scored(config, people)
+    assert outcome.figures["MAP@100"] == pytest.approx(1.0)
+    assert (outcome.details["people"], outcome.details["clips"]) == (4, 31)  # and the one clip that no list names
+    (tmp_path / "truth.txt").write_text("9 VAL_1.mp4\n")
+    with pytest.raises(DataError, match=r"truth\.txt: person 9 is in no clip of .*train\.txt"):
+        scored(config, people)
+    (tmp_path / "truth.txt").write_text("1 TRAIN_1.mp4\n")
+    with pytest.raises(DataError, match=r"truth\.txt: TRAIN_1 is in .*train\.txt too"):
+        scored(config, people)
+
+
+PEOPLE = 12
+
+
+@pytest.fixture
+def ijb(tmp_path: Path) -> dict[str, object]:
+    """Write IJB's lists for two galleries of six people and three probes each, two images a template."""
+    subject_of = {template: template % PEOPLE for template in range(1, 4 * PEOPLE + 1)}
+    rows = [(2 * template + image, template, 100 * template) for template in subject_of for image in (0, 1)]
+    random = np.random.default_rng(0)
+    points = random.uniform(20, 90, (len(rows), 10)).round(3)
+    (tmp_path / "ijbc_face_tid_mid.txt").write_text("".join(f"{i}.jpg {t} {m}\n" for i, t, m in rows))
+    (tmp_path / "ijbc_name_5pts_score.txt").write_text(
+        "".join(
+            f"{i}.jpg {' '.join(map(str, p))} 0.{n % 9 + 1}\n" for n, ((i, _, _), p) in enumerate(zip(rows, points))
+        )
+    )
+    pairs = [
+        (a, b, int(subject_of[a] == subject_of[b])) for a in range(1, PEOPLE + 1) for b in subject_of if b > PEOPLE
+    ]
+    (tmp_path / "ijbc_template_pair_label.txt").write_text("".join(f"{a} {b} {same}\n" for a, b, same in pairs))
+    header = "TEMPLATE_ID,SUBJECT_ID,FILENAME,SIGHTING_ID\n"
+    lists = {"gallery_G1": range(1, 7), "gallery_G2": range(7, 13), "probe_mixed": range(13, 4 * PEOPLE + 1)}
+    for name, templates in lists.items():
+        lines = [f"{t},{subject_of[t]},img/{i}.jpg,{m}\n" for i, t, m in rows if t in templates]
+        (tmp_path / f"ijbc_1N_{name}.csv").write_text(header + "".join(lines))
+    return {f"{image}.jpg": subject_of[template] for image, template, _ in rows}
+
+
+@pytest.mark.parametrize("meaning", ["official", "ijb_evals", "concatenated"])
+def test_ijb_by_lists_made_to_their_description(tmp_path: Path, ijb: dict[str, object], meaning: str) -> None:
+    verified = scored(TemplatePairsConfig(str(tmp_path)), ijb)
+    assert set(verified.figures.values()) == {1.0}
+    assert (verified.details["genuine"], verified.details["impostor"]) == (36, 36 * 11)
+    found = scored(TemplateSearchConfig(str(tmp_path), meaning=meaning), ijb)
+    assert set(found.figures.values()) == {1.0}
+    assert list(found.figures)[:3] == ["rank-1", "rank-5", "rank-10"]
+
+
+def test_ijb_pools_by_the_switches_that_it_is_given(tmp_path: Path, ijb: dict[str, object]) -> None:
+    faces = read_faces(tmp_path / "ijbc_face_tid_mid.txt", tmp_path / "ijbc_name_5pts_score.txt")
+    embeddings = torch.from_numpy(np.random.default_rng(1).normal(size=(len(faces.images), 8)))
+    config = TemplatePairsConfig(str(tmp_path))
+    plan = config.plan(FaceIndex(faces.images, [""] * len(faces.images), "faces"))
+    found = plan.score({"images": embeddings}).details
+    templates = pool_templates(embeddings, faces.template, faces.medium, detector_score=faces.detector_score)
+    pairs = read_template_pairs(tmp_path / "ijbc_template_pair_label.txt")
+    assert found["thresholds"] == verify_templates(templates, pairs).as_dict()["thresholds"]
+    assert plan.landmarks is not None
+    assert np.array_equal(np.stack([plan.landmarks[row] for row in range(len(faces.images))]), faces.landmarks)
+    plain = TemplatePairsConfig(str(tmp_path), norm_weighting=False, detector_weighting=False, align=False)
+    plan = plain.plan(FaceIndex(faces.images, [""] * len(faces.images), "faces"))
+    assert plan.landmarks is None
+    assert plan.score({"images": embeddings}).details["thresholds"] != found["thresholds"]
+    galleries = [read_gallery(tmp_path / f"ijbc_1N_gallery_G{number}.csv") for number in (1, 2)]
+    searched = identify_templates(templates, galleries, read_probes(tmp_path / "ijbc_1N_probe_mixed.csv"))
+    plan = TemplateSearchConfig(str(tmp_path)).plan(FaceIndex(faces.images, [""] * len(faces.images), "faces"))
+    assert plan.score({"images": embeddings}).details["rank"] == searched.as_dict()["rank"]
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "message"),
+    [
+        ("ijbc_face_tid_mid.txt", ("2.jpg 1 100", "2.jpg 1"), "tid_mid.txt:1: 2 fields in '2.jpg 1'; 3 are needed"),
+        ("ijbc_face_tid_mid.txt", ("3.jpg 1 100", "2.jpg 1 100"), "tid_mid.txt:2: image 2.jpg is on line 1 already"),
+        ("ijbc_name_5pts_score.txt", ("2.jpg ", "9.jpg "), "5pts_score.txt:1: is of 9.jpg, but"),
+        ("ijbc_1N_gallery_G2.csv", ("7,7,", "7,8,"), "person 8 has 2 templates"),
+        ("ijbc_1N_probe_mixed.csv", ("TEMPLATE_ID", "TEMPLATE"), "probe_mixed.csv:1: begins with"),
+    ],
+)
+def test_bad_lists_of_ijb_are_refused(tmp_path, ijb, file: str, change: tuple[str, str], message: str) -> None:
+    path = tmp_path / file
+    path.write_text(path.read_text().replace(*change))
+    with pytest.raises(DataError, match=re.escape(message)):
+        scored(TemplateSearchConfig(str(tmp_path)), ijb)
+
+
+def test_a_folder_without_one_of_ijbs_lists_is_refused(tmp_path: Path, ijb: dict[str, object]) -> None:
+    (tmp_path / "ijbc_1N_gallery_G2.csv").unlink()
+    with pytest.raises(DataError, match=r"of \*_1N_gallery_\*\.csv 2 must be there, not 1: ijbc_1N_gallery_G1\.csv"):
+        scored(TemplateSearchConfig(str(tmp_path)), ijb)
+    (tmp_path / "ijbc_template_pair_label.txt").write_text("1 999 1\n1 14 0\n")
+    with pytest.raises(DataError, match="template pairs: 1 of 2 template ids are of no template that has images"):
+        scored(TemplatePairsConfig(str(tmp_path)), ijb)
+
+
+def lines(people: dict[str, object]) -> Iterator[str]:
+    return (f"{name}\t{person}\n" for name, person in people.items())
+
+
+def test_a_gallery_of_ones_own_is_searched_closed_and_open(tmp_path: Path) -> None:
+    gallery: dict[str, object] = {f"g/{person} {image}.jpg": person for person in range(8) for image in range(2)}
+    probes: dict[str, object] = {f"p/{person}.jpg": person for person in range(8)}
+    (tmp_path / "gallery.tsv").write_text("name\tlabel\n" + "".join(lines(gallery)))
+    (tmp_path / "probes.tsv").write_text("".join(lines(probes)))
+    config = SearchConfig(str(tmp_path / "gallery.tsv"), str(tmp_path / "probes.tsv"))
+    assert scored(config, gallery | probes).figures == {"rank-1": 1.0, "rank-5": 1.0, "rank-10": 1.0}
+    strangers: dict[str, object] = {f"p/{person}.jpg": person for person in range(8, 20)}
+    (tmp_path / "probes.tsv").write_text("".join(lines(probes | strangers)))
+    outcome = scored(config, gallery | probes | strangers)
+    assert outcome.figures["TPIR@FPIR=0.1"] == 1.0
+    assert (outcome.details["mated"], outcome.details["probes"], outcome.details["people"]) == (8, 20, 8)
+    (tmp_path / "probes.tsv").write_text("p/0.jpg\t0\np/0.jpg\t1\n")
+    with pytest.raises(DataError, match=r"probes\.tsv:2: image p/0\.jpg is on line 1 already"):
+        scored(config, gallery | probes)
+
+
+def test_all_images_with_all_are_people_by_their_labels() -> None:
+    people: dict[str, object] = {f"{n}.jpg": f"person {n % 5}" for n in range(25)} | {"nobody/0.jpg": "nobody"}
+    outcome = scored(AllToAllConfig([1e-2]), people)
+    assert outcome.figures == {"TAR@FAR=1e-02": 1.0}
+    assert (outcome.details["genuine"], outcome.details["impostor"]) == (50, 275)
+    with pytest.raises(DataError, match="faces: 1 of 2 faces have no label"):
+        scored(AllToAllConfig(), {"a.jpg": "a"})
+
+
+def test_features_for_a_server_are_written_in_the_order_of_its_list(tmp_path: Path) -> None:
+    (tmp_path / "testdata_lmk.txt").write_text("b/2.jpg 1 2 3 4 5 6 7 8 9 10\na/1.jpg 1 2 3 4 5 6 7 8 9 11\n")
+    config = FeaturesConfig(str(tmp_path / "testdata_lmk.txt"), str(tmp_path / "f.bin"))
+    embeddings = torch.tensor([[3.0, 4.0], [0.0, 2.0]])
+    plan = config.plan(FaceIndex(["a/1.jpg", "b/2.jpg"], ["", ""], "faces"))
+    plan.score({"images": embeddings[torch.from_numpy(plan.parts["images"])]})
+    np.testing.assert_allclose(read_matrix(tmp_path / "f.bin"), [[0.0, 1.0], [0.6, 0.8]], rtol=1e-6)
+    assert plan.landmarks is not None
+    assert plan.landmarks[0].tolist() == [[1, 2], [3, 4], [5, 6], [7, 8], [9, 11]]
