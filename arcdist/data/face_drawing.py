@@ -11,14 +11,11 @@ import numpy as np
 
 from arcdist.data.face_curves import Face
 from arcdist.data.face_traits import Person, Shot
+from arcdist.data.template import TEMPLATE, TEMPLATE_SIZE_PX
 
 SPARE_DRAWS = 49  # uniform numbers of a shot that have no name: see draw_face
 
-# insightface's 112 × 112 template, x + iy: eyes, nose tip, mouth corners.
-_TEMPLATE = np.array(
-    [38.2946 + 51.6963j, 73.5318 + 51.5014j, 56.0252 + 71.7366j, 41.5493 + 92.3655j, 70.7299 + 92.2041j]
-)
-_TEMPLATE_SIZE = 112
+_TEMPLATE = TEMPLATE @ [1, 1j]  # x + iy
 _EYE_TO_CAMERA_PX = 320.0
 _JITTER_PX = 2.0  # of a landmark, at most
 
@@ -41,7 +38,7 @@ def draw_face(person: Person, shot: Shot, draws: np.ndarray, size: int) -> np.nd
     face = Face(person, shot)
     sketch = face.sketch()
     points = _project(np.concatenate((face.landmarks(), sketch.points())), shot, draws[:20])
-    points = (points + (0.5 + 0.5j)) * (size / _TEMPLATE_SIZE * _OVERSAMPLING * (1 << _FRACTION_BITS))
+    points = (points + (0.5 + 0.5j)) * (size / TEMPLATE_SIZE_PX * _OVERSAMPLING * (1 << _FRACTION_BITS))
     fixed = np.array((points.real, points.imag)).T.astype(np.int32) - (1 << _FRACTION_BITS >> 1)
 
     backdrop = draws[20:47].reshape(3, 3, 3)
@@ -99,7 +96,7 @@ def _paint(canvas: np.ndarray, layer: list[tuple], fixed: np.ndarray) -> None:
         layer: what to paint.
         fixed: every point of the sketch in fixed-point pixels of the canvas, int32 ``[n, 2]``.
     """
-    scale = len(canvas) / _TEMPLATE_SIZE
+    scale = len(canvas) / TEMPLATE_SIZE_PX
     for color, width, start, copies, n in layer:
         curves = list(fixed[start : start + copies * n].reshape(copies, n, 2))
         value = color.tolist() if isinstance(color, np.ndarray) else color
