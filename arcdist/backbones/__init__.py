@@ -12,5 +12,13 @@ from arcdist.backbones.registry import (
     register_backbone,
     takes_any_size,
 )
+from arcdist.backbones.trained import load_backbone
 
-__all__ = ["BackboneConfig", "backbone_names", "create_backbone", "register_backbone", "takes_any_size"]
+__all__ = [
+    "BackboneConfig",
+    "backbone_names",
+    "create_backbone",
+    "load_backbone",
+    "register_backbone",
+    "takes_any_size",
+]

@@ -7,14 +7,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from arcdist.checkpoint.convert import load_backbone_weights
+from arcdist.backbones.weights import load_backbone_weights
 from arcdist.data.augment import AugmentConfig
 from arcdist.data.image_set import ImageSet
 from arcdist.data.order import Order
 from arcdist.data.selection import Selection
 from arcdist.data.sources import DataConfig
 from arcdist.evaluate.embed import evaluating
-from arcdist.evaluate.model_source import weights_file
+from arcdist.evaluate.model_source import find_weights
 from arcdist.heads import PartialFC
 from arcdist.runtime import collectives
 from arcdist.runtime.world import World
@@ -31,7 +31,7 @@ def load_initial(source: str, backbone: nn.Module) -> None:
 
     Errors: DataError where there are none, and where they are another backbone's; it says of which.
     """
-    path = weights_file(source)
+    path = find_weights(source)
     load_backbone_weights(path, backbone)
     if collectives.rank() == 0:
         _log.info("the backbone begins with the weights of %s", path)

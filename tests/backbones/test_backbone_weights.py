@@ -5,7 +5,7 @@ import safetensors.torch
 import torch
 
 from arcdist.backbones import create_backbone
-from arcdist.checkpoint.convert import load_backbone_weights, read_weights
+from arcdist.backbones.weights import load_backbone_weights, read_weights
 from arcdist.errors import DataError
 
 
