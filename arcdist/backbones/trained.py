@@ -8,6 +8,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
+from arcdist.backbones.onnx_net import OnnxBackbone
 from arcdist.backbones.registry import BackboneConfig
 from arcdist.backbones.weights import load_backbone_weights
 from arcdist.errors import ConfigError, DataError
@@ -30,8 +31,8 @@ def load_backbone(source: str | Path, backbone: str = "", embedding_dim: int = 5
     """Return a trained backbone in eval mode: ``[b, 3, 112, 112] → [b, D]``, on the CPU.
 
     Args:
-        source: a folder that ``arcdist export hub`` has made, or that of a finished run; a ``.safetensors``, or
-            arcface_torch's ``.pt``.
+        source: a folder that ``arcdist export hub`` has made, or that of a finished run; a ``.safetensors``,
+            arcface_torch's ``.pt``, or anybody's ``.onnx``, which cannot be trained.
         backbone: the name of the network; empty where the file says it, as arcdist's own do.
         embedding_dim: ``D``, of a file that does not say it.
 
@@ -39,6 +40,8 @@ def load_backbone(source: str | Path, backbone: str = "", embedding_dim: int = 5
         backbone it is of.
     """
     path = weights_file(source)
+    if path.suffix == ".onnx":
+        return OnnxBackbone(path).eval()
     told = describe_weights(path, backbone, embedding_dim)
     model = BackboneConfig(name=told.backbone, embedding_dim=told.embedding_dim).build()
     load_backbone_weights(path, model)
