@@ -33,7 +33,7 @@ def export_hub(model: nn.Module, folder: Path, provenance: Provenance, name: str
     """
     weights = {key: tensor.contiguous() for key, tensor in model.state_dict().items()}
     with written(folder / WEIGHTS) as path:
-        safetensors.torch.save_file(weights, path, provenance.metadata(license))
+        safetensors.torch.save_file(weights, path, {"format": "pt"} | provenance.metadata(license))
     with written(folder / CONFIG) as path:
         path.write_text(json.dumps(_config(provenance, license), indent=2) + "\n", encoding="utf-8")
     with written(folder / CARD) as path:

@@ -41,7 +41,6 @@ class Provenance:
     def metadata(self, license: str) -> dict[str, str]:
         """Return the same as a file of weights holds it: strings; what is no word or number is JSON."""
         return {
-            "format": "pt",
             "arcdist": arcdist.__version__,
             "backbone": self.network.backbone,
             "embedding_dim": str(self.network.embedding_dim),
