@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import track
 
 from arcdist.data.datasets import MAX_CLASSES, RecordDataset, height_by_width
+from arcdist.data.paths import listed
 from arcdist.data.selection import SelectConfig
 from arcdist.errors import ConfigError, DataError
 from arcdist.prepare.named_set import NamedSetWriter, RecordNames
@@ -46,6 +47,8 @@ class RepackConfig(SelectConfig):
             raise ConfigError(f"images: {self.images!r}: has a set twice, and its people would be two each")
         if any(path.resolve() == Path(self.output).resolve() for path in self.sources):
             raise ConfigError(f"output: {self.output}: is read, too; give another name")
+        if len(listed(self.clean_list)) > 1:
+            raise ConfigError(f"clean_list: {self.clean_list}: must be one file; of several sets filter each first")
         for key in ("classes", "clean_list", "same"):
             if getattr(self, key) and len(self.sources) > 1:
                 raise ConfigError(f"{key}: labels and keys are those of one set; filter first, and merge what results")
@@ -70,7 +73,7 @@ def repack(config: RepackConfig) -> RepackReport:
 
     Identities are numbered anew: set by set, in the order of their labels; images keep their order within one. Records
     are read and written one by one. The third column of the ``.lst`` is the name in the source's ``.lst``, or
-    ``FILE.rec/KEY`` where it has none.
+    ``FILE.rec/KEY`` where it has none; of identities that ``same`` joins all are in the folder of the first image.
 
     Raises:
         ConfigError: see ``RepackConfig.validate``.
@@ -116,7 +119,7 @@ def _copy(source: RecordDataset, config: RepackConfig, writer: NamedSetWriter) -
         raise DataError(
             f"{source.path}: over {MAX_CLASSES} identities; the float32 labels of a .rec tell no more apart"
         )
-    names, label, last = RecordNames(source.path), writer.set.identities - 1, -1
+    names, label, last, folder = RecordNames(source.path), writer.set.identities - 1, -1, ""
     console = Console(stderr=True)
     for sample, old in track(
         zip(samples, labels),
@@ -126,8 +129,12 @@ def _copy(source: RecordDataset, config: RepackConfig, writer: NamedSetWriter) -
         transient=True,
         disable=not config.progress,
     ):
-        label, last = (label + 1 if old != last else label), old
-        writer.write(label, source.read(int(sample))[1], names[source.key(int(sample))])
+        name = names[source.key(int(sample))]
+        if old != last:
+            label, last, folder = label + 1, old, name.rpartition("/")[0]
+        elif config.same and name.rpartition("/")[0] != folder:
+            name = f"{folder}/{name.replace('/', '_')}"  # a folder is a person
+        writer.write(label, source.read(int(sample))[1], name)
 
 
 def _chosen(source: RecordDataset, config: RepackConfig) -> tuple[np.ndarray, np.ndarray]:

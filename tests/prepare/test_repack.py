@@ -8,6 +8,7 @@ import pytest
 
 from arcdist.cli.main import main
 from arcdist.data.datasets import RecordDataset
+from arcdist.data.identities import read_identities
 from arcdist.data.recordio import RecordWriter
 from arcdist.data.selection import SelectConfig, Selection
 from arcdist.data.synthetic import SyntheticConfig, write_record
@@ -110,6 +111,15 @@ def test_identities_that_are_one_person_become_one(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+def test_identities_that_become_one_are_named_as_one(tmp_path: Path) -> None:
+    source, same, out = write(tmp_path / "all.rec", [0, 1, 1, 2]), tmp_path / "same.txt", tmp_path / "out.rec"
+    source.with_suffix(".lst").write_text("5\t0\tann/1.jpg\n6\t1\tbob/2.jpg\n7\t1\tbob/3.jpg\n8\t2\tanna/1.jpg\n")
+    same.write_text("2 0\n")
+    repack(RepackConfig(images=str(source), output=str(out), same=str(same), progress=False))
+    assert [name for _, _, name in listed(out)] == ["ann/1.jpg", "ann/anna_1.jpg", "bob/2.jpg", "bob/3.jpg"]
+    assert read_identities(out.with_suffix(".lst"), 2) == ["ann", "bob"]
+
+
 def test_a_person_of_two_labels_is_counted_as_one_and_on_one_side_of_a_split(tmp_path: Path) -> None:
     source, same, out = write(tmp_path / "all.rec", list(range(40))), tmp_path / "same.txt", tmp_path / "out.rec"
     same.write_text("".join(f"{label} {label + 20}\n" for label in range(20)))
@@ -170,6 +180,7 @@ def test_where_nothing_is_left_nothing_is_written(tmp_path: Path) -> None:
         ({"output": "a.rec"}, "^output: a.rec: is read, too"),
         ({"images": "a.rec,./a.rec"}, "^images: 'a.rec,./a.rec': has a set twice"),
         ({"images": "a.rec,b.rec", "classes": [0, 4]}, "^classes: labels and keys are those of one set"),
+        ({"clean_list": ["x", "y"]}, "^clean_list: .'x', 'y'.: must be one file"),
         ({"min_images": -1}, "^min_images: -1: "),
         ({"images": "a.rec,folder"}, "^images: 'a.rec,folder': must be .rec files"),
     ],
