@@ -84,7 +84,9 @@ def bench_cleaning(config: CleaningBenchConfig) -> dict[str, Any]:
     config.validate()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     with RecordDataset(config.file) as dataset:
-        _, labels = np.unique(dataset.labels(), return_inverse=True)
+        identities, labels = np.unique(dataset.labels(), return_inverse=True)
+        if len(identities) < 2:
+            raise DataError(f"{config.file}: has one identity; a wrong label needs another")
         if config.with_ == "sface":
             embeddings = sface_embeddings(dataset)
             _save(config.save, embeddings)

@@ -45,6 +45,14 @@ def test_what_tells_the_people_apart_finds_most_that_was_planted_and_little_else
         bench_cleaning(config)
 
 
+def test_a_set_of_one_identity_is_refused(tmp_path: Path) -> None:
+    with RecordWriter(tmp_path / "set.rec") as writer:
+        writer.write(0, 0, b"no image is looked at")
+    (tmp_path / "set.property").write_text("1,112,112\n")
+    with pytest.raises(DataError, match=r"set.rec: has one identity"):
+        bench_cleaning(CleaningBenchConfig(str(tmp_path / "set.rec")))
+
+
 def test_the_real_networks_embeddings_are_the_known_ones(data_root: Path, tmp_path: Path) -> None:
     images = read_bin(data_root / "lfw_dev.bin").images[:4]
     with RecordWriter(tmp_path / "four.rec") as writer:
