@@ -20,6 +20,15 @@ from arcdist.errors import ArcdistError
 STOPPED, FINISHED = "STOPPED.json", "FINISHED.json"
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
 _PR_SET_PDEATHSIG = 1  # prctl(2)
+_launcher = os.getppid()
+
+
+def _note_launcher() -> None:
+    global _launcher
+    _launcher = os.getppid()
+
+
+os.register_at_fork(after_in_child=_note_launcher)
 
 
 class StoppedElsewhereError(ArcdistError):
@@ -45,6 +54,8 @@ class StopRequest:
             self._before = {number: signal.signal(number, self._note) for number in SIGNALS}
             if "TORCHELASTIC_RUN_ID" in os.environ and sys.platform.startswith("linux"):
                 ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)  # ranks do not outlive torchrun
+                if os.getppid() != _launcher:  # it has died meanwhile
+                    self._note(signal.SIGTERM, None)
         return self
 
     def __exit__(self, *error: object) -> None:
