@@ -149,14 +149,14 @@ class Trainer:
             if self.void_steps.too_many(verdicts):
                 return True
             stopping = any(verdict.stop for verdict in verdicts)
-            if self._due(self.config.runtime.check_every):
-                check_agreement(replicated(self._tensors()), self.step.count)
             self.measured = {}
             if (self._due(self.config.evaluate.every) and not stopping) or last:
                 self._evaluate()
             best = self.checkpoints.is_best(self.measured)
             if (saves and not self.void_steps.in_a_row) or last or best or stopping:
                 self._save(wait=last or best or stopping)
+            elif self._due(self.config.runtime.check_every):
+                self._check_agreement()
             if stopping:
                 break
         return False
@@ -247,13 +247,17 @@ class Trainer:
             _log.info("resumed from %s, step %d of %d", found, self.step.count, self.total_steps)
         return marker["train_s"]
 
+    def _check_agreement(self) -> None:
+        """Stop the run where ranks have drifted apart."""
+        check_agreement(replicated(self._tensors()), self.step.count)
+
     def _save(self, wait: bool = False) -> None:
         self.metrics.pause()
         self.watch.at(f"saving step {self.step.count}", GRACE)
         step = self.step
         step.settle()
         if self.config.runtime.check_every:
-            check_agreement(replicated(self._tensors()), step.count)
+            self._check_agreement()
         about = {
             "arcdist": arcdist.__version__,
             "backbone": self.config.backbone.name,
