@@ -37,12 +37,16 @@ class ForkedLaunch(Launched):
         return self._agent.exitcode
 
     def descendants(self) -> list[int]:
-        return [int(path.name) for path in self.pids.iterdir()]
+        return [pid for _, pid in self._there()]
 
     def ranks(self) -> dict[int, int]:
+        return dict(self._there())
+
+    def _there(self) -> list[tuple[int, int]]:
+        """Return rank and process of each that has not ended, as they were started."""
         started = sorted(self.pids.iterdir(), key=lambda path: path.stat().st_mtime_ns)
-        there = [path for path in started if path.read_text() and Path(f"/proc/{path.name}").exists()]
-        return {int(path.read_text().split()[0]): int(path.name) for path in there}
+        told = [(path.read_text().split(), int(path.name)) for path in started]  # a rank, and its code if it has ended
+        return [(int(said[0]), pid) for said, pid in told if len(said) == 1 and Path(f"/proc/{pid}").exists()]
 
     def _reap(self) -> None:
         self._agent.join()
