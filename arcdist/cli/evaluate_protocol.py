@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
 
 from arcdist.cli.arguments import help_page, parse, wants_help
-from arcdist.cli.embed import progress_bar
+from arcdist.cli.network import NetworkArguments, embed_images
 from arcdist.data.image_lists import open_images
 from arcdist.errors import ConfigError
 from arcdist.evaluate.embedded_faces import EmbeddedFaces, is_embedded, read_embedded
-from arcdist.evaluate.embedding_files import EmbeddingSettings, check_output, write_embeddings
+from arcdist.evaluate.embedding_files import check_output
 from arcdist.evaluate.face_index import FaceIndex
 from arcdist.evaluate.image_subset import ImageSubset
 from arcdist.evaluate.model_source import load_model
@@ -27,8 +26,7 @@ from arcdist.evaluate.protocols.registry import PROTOCOLS
 from arcdist.evaluate.report import write_json
 from arcdist.runtime import collectives
 from arcdist.runtime.log import set_up_log
-from arcdist.runtime.precision import PRECISIONS, choose_precision
-from arcdist.runtime.world import RuntimeConfig, World, open_world
+from arcdist.runtime.world import World, open_world
 
 T = TypeVar("T")
 
@@ -36,27 +34,19 @@ USAGE = "arcdist evaluate EMBEDDINGS|MODEL protocol={name} [images=FOLDER] [key=
 
 
 @dataclass
-class FacesArguments:
-    """Where a protocol's faces come from."""
-
+class _Named:
     model: str = field(
         default="", metadata={"help": "a file of `arcdist embed`; or a model as it takes one, and images="}
     )
     protocol: str = field(default="", metadata={"help": " | ".join(PROTOCOLS)})
-    images: str = field(
-        default="", metadata={"help": "of a model: the folder (.rec, .bin) that the lists' names are of"}
-    )
+    images: str = field(default="", metadata={"help": "of a model: the folder (.rec) that the lists' names are of"})
     keep: str = field(default="", metadata={"help": "of a model: file for the embeddings, .npy or .safetensors"})
-    backbone: str = field(default="", metadata={"help": "the network of a .pt; arcdist's own files say it themselves"})
-    embedding_dim: int = field(default=512, metadata={"help": "of a .pt"})
-    image_size: int = field(default=112, metadata={"help": "height and width in pixels that the network takes"})
-    resize: bool = field(default=False, metadata={"help": "scale squares of another size, which are refused otherwise"})
-    flip: bool = field(default=True, metadata={"help": "of a model: add the embedding of the mirrored image"})
-    batch_size: int = field(default=128, metadata={"help": "images in one forward pass of a rank"})
-    precision: str = field(default="fp32", metadata={"help": " | ".join(PRECISIONS)})
-    progress: bool = field(default=True, metadata={"help": "show a progress bar"})
     json: str = field(default="", metadata={"help": "file for the result"})
-    runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
+
+
+@dataclass
+class FacesArguments(NetworkArguments, _Named):
+    """Where a protocol's faces come from."""
 
     def validate(self) -> None:
         """Raise ConfigError where a value cannot be right."""
@@ -71,11 +61,7 @@ class FacesArguments:
             )
         if self.keep:
             check_output(Path(self.keep))
-        if self.precision not in PRECISIONS:
-            raise ConfigError(f"precision: {self.precision!r}: must be one of {', '.join(PRECISIONS)}")
-        if self.embedding_dim < 1 or self.image_size < 16 or self.batch_size < 1:
-            raise ConfigError("embedding_dim, image_size and batch_size: must be at least 1, 16 and 1")
-        self.runtime.validate()
+        super().validate()
 
 
 def main(arguments: Sequence[str], name: str) -> int:
@@ -118,7 +104,7 @@ def _from_model(faces: FacesArguments, protocol: ProtocolConfig, world: World) -
     with tempfile.TemporaryDirectory() as own:
         folder = collectives.broadcast_object(own)
         output = Path(faces.keep or f"{folder}/embeddings.npy")
-        _embed(faces, ImageSubset(images, rows, plan.landmarks, faces.image_size), output, world)
+        embed_images(faces.model, ImageSubset(images, rows, plan.landmarks, faces.image_size), output, faces, world)
         embedded = read_embedded(output)
         outcome = plan.score(_parts(plan, rows, embedded))
         collectives.barrier()  # rank 0's folder goes when all have read it
@@ -137,27 +123,6 @@ def _look_at(faces: FacesArguments, protocol: ProtocolConfig) -> None:
     load_model(faces.model, faces.backbone, faces.embedding_dim)
     images = open_images(faces.images)
     protocol.plan(FaceIndex(images.names, images.labels(), faces.images))
-
-
-def _embed(faces: FacesArguments, images: ImageSubset, output: Path, world: World) -> None:
-    model = load_model(faces.model, faces.backbone, faces.embedding_dim).to(world.device)
-    settings = EmbeddingSettings(
-        batch_size=faces.batch_size,
-        flip=faces.flip,
-        image_size=faces.image_size,
-        resize=faces.resize,
-        precision=choose_precision(faces.precision, world.device),
-    )
-    with progress_bar(shown=faces.progress and world.is_first) as bar:
-        task = bar.add_task("", total=len(images.names))
-        write_embeddings(
-            model.to(memory_format=torch.channels_last),  # ty: ignore[no-matching-overload]
-            images,
-            output,
-            settings,
-            device=world.device,
-            progress=lambda finished: bar.advance(task, finished),
-        )
 
 
 def _tell(faces: FacesArguments, protocol: Any, outcome: Outcome) -> None:

@@ -16,6 +16,7 @@ VERBS = {
     "evaluate": "score a checkpoint, other projects' weights, or a file of embeddings on verification sets",
     "embed": "make a file of embeddings of a .rec, a .bin, an image or a folder of images, on all ranks",
     "export": "write a trained backbone for others: a model hub's folder, ONNX, insightface, torch.export",
+    "search": "say whose faces of a gallery, a file of embeddings, are nearest to these",
     "report": "make one HTML file of a finished run: results, pictures, configuration, environment",
     "align": "find faces in photographs and warp them to the template, 112×112",
     "pack": "make a .rec of a folder of images, of other .rec files (merged, split, filtered), or of rendered faces",
