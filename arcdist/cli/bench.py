@@ -9,6 +9,7 @@ from rich.console import Console
 from arcdist.bench import report
 from arcdist.bench.cleaning import CleaningBenchConfig, bench_cleaning
 from arcdist.bench.data import DataBenchConfig, as_table, bench_data
+from arcdist.bench.evaluation import EvaluateBenchConfig, bench_evaluate, evaluation_table
 from arcdist.bench.faults import FaultsConfig, faults
 from arcdist.bench.fuzz import FuzzConfig, fuzz
 from arcdist.bench.head import HeadBenchConfig, bench_head
@@ -55,6 +56,12 @@ def _data(config: DataBenchConfig) -> int:
     _show([as_table(result)])
     if config.json:
         write_json(config.json, result)
+    return 0
+
+
+def _evaluate(config: EvaluateBenchConfig) -> int:
+    result = bench_evaluate(config, lambda so_far: write_json(config.json, so_far) if config.json else None)
+    _show([evaluation_table(result)])
     return 0
 
 
@@ -124,6 +131,7 @@ BENCHES = {
     "head": Bench("head [--quick] [--classes N,N,…] [key=value …] [--json PATH]", HeadBenchConfig, _head),
     "step": Bench("step [--quick] [--backbones NAME,NAME,…] [key=value …] [--json PATH]", StepBenchConfig, _step),
     "data": Bench("data [FILE.rec] [--quick] [key=value …] [--json PATH]", DataBenchConfig, _data, ("file",)),
+    "evaluate": Bench("evaluate [--quick] [cases=NAME,…] [key=value …] [--json PATH]", EvaluateBenchConfig, _evaluate),
     "cleaning": Bench("cleaning FILE.rec [with=FILE.npy] [key=value …]", CleaningBenchConfig, _cleaning, ("file",)),
     "fuzz": Bench("fuzz [files=N] [key=value …] [--json PATH]", FuzzConfig, _fuzz),
     "faults": Bench("faults [CASE] [key=value …] [--json PATH]", FaultsConfig, _faults, ("case",)),
