@@ -29,7 +29,7 @@ from arcdist.runtime.cores import usable_cores
 DIM = 512
 _CPU = torch.device("cpu")
 _QUICK = 0.02  # of the images, and of the pairs
-_ROWS_AT_ONCE = 65536
+_ROWS_AT_ONCE = 16384
 
 
 @dataclass
@@ -150,21 +150,22 @@ def _template_pairs(sizes: dict[str, int], folder: Path) -> Callable[[], Any]:
     first[: sizes["genuine"]] = subject[second[: sizes["genuine"]]]
     order = np.argsort(first, kind="stable")  # the list goes through the gallery
     pairs = TemplatePairs(first[order], second[order], (subject[first] == subject[second])[order])
-    templates = Templates(np.arange(sizes["templates"]), _faces(torch.from_numpy(subject)))
+    embeddings = torch.nn.functional.normalize(_faces(torch.from_numpy(subject)))
+    templates = Templates(np.arange(sizes["templates"]), embeddings)
     return lambda: verify_templates(templates, pairs)
 
 
 def _megaface(sizes: dict[str, int], folder: Path) -> Callable[[], Any]:
     people = torch.arange(sizes["probes"]) % max(2, sizes["probes"] // 44)
     probes = _faces(people)
-    gallery = np.lib.format.open_memmap(folder / "gallery.npy", "w+", np.float32, (sizes["distractors"], DIM))
-    for start in range(0, len(gallery), _ROWS_AT_ONCE):
-        rows = min(_ROWS_AT_ONCE, len(gallery) - start)
-        gallery[start : start + rows] = _faces(torch.arange(rows) + 1000 + start).numpy()
-    del gallery
+    generator = torch.Generator().manual_seed(1)
+    with open(folder / "gallery", "wb") as file:
+        for start in range(0, sizes["distractors"], _ROWS_AT_ONCE):
+            rows = min(_ROWS_AT_ONCE, sizes["distractors"] - start)
+            torch.randn(rows, DIM, generator=generator).numpy().tofile(file)
+    gallery = torch.from_numpy(np.memmap(folder / "gallery", np.float32, "c").reshape(-1, DIM))
     names = [str(person) for person in people.tolist()]
-    mapped = torch.from_numpy(np.load(folder / "gallery.npy", mmap_mode="c"))
-    return lambda: score_megaface(probes, names, mapped)
+    return lambda: score_megaface(probes, names, gallery)
 
 
 def _all_to_all(sizes: dict[str, int], folder: Path) -> Callable[[], Any]:
@@ -174,14 +175,12 @@ def _all_to_all(sizes: dict[str, int], folder: Path) -> Callable[[], Any]:
 
 
 def _faces(people: torch.Tensor) -> torch.Tensor:
-    """Return unit embeddings ``[N, D]``: about a cosine of 0.5 within a person, of 0 between people."""
-    rows = torch.empty(len(people), DIM)
-    for start in range(0, len(people), _ROWS_AT_ONCE):
-        part = people[start : start + _ROWS_AT_ONCE]
-        person, row_of = part.unique(return_inverse=True)
-        centers = torch.stack([torch.randn(DIM, generator=torch.Generator().manual_seed(int(each))) for each in person])
-        noise = torch.randn(len(part), DIM, generator=torch.Generator().manual_seed(start + 1_000_000_007))
-        rows[start : start + len(part)] = torch.nn.functional.normalize(centers[row_of] + noise)
+    """Return embeddings ``[N, D]``: about a cosine of 0.5 within a person, of 0 between people."""
+    generator = torch.Generator().manual_seed(0)
+    centers = torch.randn(int(people.max()) + 1, DIM, generator=generator)
+    rows = torch.randn(len(people), DIM, generator=generator)
+    for part in torch.arange(len(people)).split(_ROWS_AT_ONCE):
+        rows[part] += centers[people[part]]
     return rows
 
 

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+import protocol_lists
 import pytest
 
 from arcdist.errors import DataError
@@ -78,34 +79,23 @@ def test_bad_lists_are_refused_by_line(tmp_path: Path, read, content: str, messa
         read(tmp_path / "list.txt")
 
 
-def cfp(folder: Path) -> Path:
-    """Return a folder Protocol of 20 people, two frontal images and one profile each, a pair of a kind in each fold."""
-    for side, of, each in (("F", "frontal", 2), ("P", "profile", 1)):
-        names = [f"../Data/Images/{p:03d}/{of}/{i + 1:02d}.jpg" for p in range(1, 21) for i in range(each)]
-        (folder / f"Pair_list_{side}.txt").write_text("".join(f"{n} {name}\n" for n, name in enumerate(names, 1)))
-    for fold in range(10):
-        split = folder / "Split" / "FP" / f"{fold + 1:02d}"
-        split.mkdir(parents=True)
-        (split / "same.txt").write_text(f"{4 * fold + 1},{2 * fold + 1}\n")
-        (split / "diff.txt").write_text(f"{4 * fold + 1},{2 * fold + 2}\n")
-    return folder
-
-
 def test_the_second_number_of_a_frontal_profile_pair_is_of_the_list_of_profiles(tmp_path: Path) -> None:
-    pairs = read_cfp(cfp(tmp_path), "FP")
-    assert pairs.names[:4] == ["001/frontal/01.jpg", "001/profile/01.jpg", "001/frontal/01.jpg", "002/profile/01.jpg"]
+    protocol_lists.cfp(tmp_path)
+    pairs = read_cfp(tmp_path / "Protocol", "FP")
+    assert pairs.names[:4] == ["001/frontal/01.jpg", "001/profile/02.jpg", "001/frontal/01.jpg", "002/profile/01.jpg"]
 
 
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("Split/FP/03/same.txt", "9,21\n", "03/same.txt:1: number 21; the list of images has 1 to 20"),
-        ("Split/FP/03/same.txt", "9,4\n", "03/same.txt:1: 005/frontal/01.jpg and 004/profile/01.jpg in a list of the"),
+        ("Split/FP/03/same.txt", "9,41\n", "03/same.txt:1: number 41; the list of images has 1 to 40"),
+        ("Split/FP/03/same.txt", "9,7\n", "03/same.txt:1: 005/frontal/01.jpg and 004/profile/01.jpg in a list of the"),
         ("Split/FP/03/diff.txt", "9 4\n", "03/diff.txt:1: 1 fields in '9 4'; 2 are needed"),
         ("Pair_list_P.txt", "1 a/b/c.jpg\n3 a/b/d.jpg\n", "Pair_list_P.txt:2: number 3; lines are numbered from 1"),
     ],
 )
 def test_a_bad_folder_of_cfp_is_refused_by_line(tmp_path: Path, file: str, content: str, message: str) -> None:
-    (cfp(tmp_path) / file).write_text(content)
+    protocol_lists.cfp(tmp_path)
+    (tmp_path / "Protocol" / file).write_text(content)
     with pytest.raises(DataError, match=re.escape(message)):
-        read_cfp(tmp_path, "FP")
+        read_cfp(tmp_path / "Protocol", "FP")

@@ -2,10 +2,10 @@
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import protocol_lists
 import pytest
 import torch
 
@@ -113,99 +113,63 @@ def test_megaface_by_its_real_probes_and_noise_lists(megaface: tuple[dict[str, s
 
 
 def test_racial_faces_by_lists_made_to_their_description(tmp_path: Path) -> None:
-    people: dict[str, object] = {}
-    for group in GROUPS:
-        (tmp_path / group).mkdir()
-        lines = [f"m.0{n}a\t1\t2\n" for n in range(10)] + [f"m.0{n}a\t1\tm.0{(n + 1) % 10}a\t2\n" for n in range(10)]
-        (tmp_path / group / f"{group}_pairs.txt").write_text("".join(lines))
-        people |= {f"{group}/m.0{n}a/m.0{n}a_{i:04d}.jpg": (group, n) for n in range(10) for i in (1, 2)}
-    outcome = scored(GroupsConfig(str(tmp_path)), people)
+    people = protocol_lists.rfw(tmp_path)
+    outcome = scored(GroupsConfig(f"{tmp_path}/txts"), people)
     assert outcome.figures == dict.fromkeys([*GROUPS, "average"], 1.0) | {"STD": 0.0}
     del people["Indian/m.03a/m.03a_0002.jpg"]
-    with pytest.raises(
-        DataError, match=r"Indian_pairs\.txt: entry 4: faces has no Indian/m\.03a/m\.03a_0002\.jpg; 2 of"
-    ):
-        scored(GroupsConfig(str(tmp_path)), people)
+    missing = r"Indian_pairs\.txt: entry 4: faces has no Indian/m\.03a/m\.03a_0002\.jpg; 2 of 40 are missing"
+    with pytest.raises(DataError, match=missing):
+        scored(GroupsConfig(f"{tmp_path}/txts"), people)
 
 
 def test_clips_by_lists_made_to_their_description(tmp_path: Path) -> None:
-    known = {f"TRAIN_{n}": n % 5 for n in range(20)}  # 0 is nobody
-    others = {f"VAL_{n}": n % 5 for n in range(30)}
-    (tmp_path / "train.txt").write_text("".join(f"{clip}.mp4 {person}\n" for clip, person in known.items()))
-    truth = [
-        f"{person} " + " ".join(f"{clip}.mp4" for clip, who in others.items() if who == person)
-        for person in range(1, 5)
-    ]
-    (tmp_path / "truth.txt").write_text("\n".join(truth))
-    config = ClipsConfig(str(tmp_path / "train.txt"), str(tmp_path / "truth.txt"))
-    people = {f"{clip}/{frame}.jpg": person for clip, person in (known | others).items() for frame in range(3)}
+    people = protocol_lists.iqiyi(tmp_path)
+    config = ClipsConfig(str(tmp_path / "train.txt"), str(tmp_path / "val.txt"))
     outcome = scored(config, people)
     assert outcome.figures["MAP@100"] == pytest.approx(1.0)
     assert (outcome.details["people"], outcome.details["clips"]) == (4, 31)  # and the one clip that no list names
-    (tmp_path / "truth.txt").write_text("9 VAL_1.mp4\n")
-    with pytest.raises(DataError, match=r"truth\.txt: person 9 is in no clip of .*train\.txt"):
+    (tmp_path / "val.txt").write_text("9 VAL_1.mp4\n")
+    with pytest.raises(DataError, match=r"val\.txt: person 9 is in no clip of .*train\.txt"):
         scored(config, people)
-    (tmp_path / "truth.txt").write_text("1 TRAIN_1.mp4\n")
-    with pytest.raises(DataError, match=r"truth\.txt: TRAIN_1 is in .*train\.txt too"):
+    (tmp_path / "val.txt").write_text("1 TRAIN_1.mp4\n")
+    with pytest.raises(DataError, match=r"val\.txt: TRAIN_1 is in .*train\.txt too"):
         scored(config, people)
-
-
-PEOPLE = 12
 
 
 @pytest.fixture
 def ijb(tmp_path: Path) -> dict[str, object]:
-    """Write IJB's lists for two galleries of six people and three probes each, two images a template."""
-    subject_of = {template: template % PEOPLE for template in range(1, 4 * PEOPLE + 1)}
-    rows = [(2 * template + image, template, 100 * template) for template in subject_of for image in (0, 1)]
-    random = np.random.default_rng(0)
-    points = random.uniform(20, 90, (len(rows), 10)).round(3)
-    (tmp_path / "ijbc_face_tid_mid.txt").write_text("".join(f"{i}.jpg {t} {m}\n" for i, t, m in rows))
-    (tmp_path / "ijbc_name_5pts_score.txt").write_text(
-        "".join(
-            f"{i}.jpg {' '.join(map(str, p))} 0.{n % 9 + 1}\n" for n, ((i, _, _), p) in enumerate(zip(rows, points))
-        )
-    )
-    pairs = [
-        (a, b, int(subject_of[a] == subject_of[b])) for a in range(1, PEOPLE + 1) for b in subject_of if b > PEOPLE
-    ]
-    (tmp_path / "ijbc_template_pair_label.txt").write_text("".join(f"{a} {b} {same}\n" for a, b, same in pairs))
-    header = "TEMPLATE_ID,SUBJECT_ID,FILENAME,SIGHTING_ID\n"
-    lists = {"gallery_G1": range(1, 7), "gallery_G2": range(7, 13), "probe_mixed": range(13, 4 * PEOPLE + 1)}
-    for name, templates in lists.items():
-        lines = [f"{t},{subject_of[t]},img/{i}.jpg,{m}\n" for i, t, m in rows if t in templates]
-        (tmp_path / f"ijbc_1N_{name}.csv").write_text(header + "".join(lines))
-    return {f"{image}.jpg": subject_of[template] for image, template, _ in rows}
+    """Write small lists of IJB to ``meta``; return whose face each image is."""
+    return protocol_lists.ijb(tmp_path)
 
 
 @pytest.mark.parametrize("meaning", ["official", "ijb_evals", "concatenated"])
 def test_ijb_by_lists_made_to_their_description(tmp_path: Path, ijb: dict[str, object], meaning: str) -> None:
-    verified = scored(TemplatePairsConfig(str(tmp_path)), ijb)
+    verified = scored(TemplatePairsConfig(f"{tmp_path}/meta"), ijb)
     assert set(verified.figures.values()) == {1.0}
     assert (verified.details["genuine"], verified.details["impostor"]) == (36, 36 * 11)
-    found = scored(TemplateSearchConfig(str(tmp_path), meaning=meaning), ijb)
+    found = scored(TemplateSearchConfig(f"{tmp_path}/meta", meaning=meaning), ijb)
     assert set(found.figures.values()) == {1.0}
     assert list(found.figures)[:3] == ["rank-1", "rank-5", "rank-10"]
 
 
 def test_ijb_pools_by_the_switches_that_it_is_given(tmp_path: Path, ijb: dict[str, object]) -> None:
-    faces = read_faces(tmp_path / "ijbc_face_tid_mid.txt", tmp_path / "ijbc_name_5pts_score.txt")
+    faces = read_faces(tmp_path / "meta" / "ijbc_face_tid_mid.txt", tmp_path / "meta" / "ijbc_name_5pts_score.txt")
     embeddings = torch.from_numpy(np.random.default_rng(1).normal(size=(len(faces.images), 8)))
-    config = TemplatePairsConfig(str(tmp_path))
+    config = TemplatePairsConfig(f"{tmp_path}/meta")
     plan = config.plan(FaceIndex(faces.images, [""] * len(faces.images), "faces"))
     found = plan.score({"images": embeddings}).details
     templates = pool_templates(embeddings, faces.template, faces.medium, detector_score=faces.detector_score)
-    pairs = read_template_pairs(tmp_path / "ijbc_template_pair_label.txt")
+    pairs = read_template_pairs(tmp_path / "meta" / "ijbc_template_pair_label.txt")
     assert found["thresholds"] == verify_templates(templates, pairs).as_dict()["thresholds"]
     assert plan.landmarks is not None
     assert np.array_equal(np.stack([plan.landmarks[row] for row in range(len(faces.images))]), faces.landmarks)
-    plain = TemplatePairsConfig(str(tmp_path), norm_weighting=False, detector_weighting=False, align=False)
+    plain = TemplatePairsConfig(f"{tmp_path}/meta", norm_weighting=False, detector_weighting=False, align=False)
     plan = plain.plan(FaceIndex(faces.images, [""] * len(faces.images), "faces"))
     assert plan.landmarks is None
     assert plan.score({"images": embeddings}).details["thresholds"] != found["thresholds"]
-    galleries = [read_gallery(tmp_path / f"ijbc_1N_gallery_G{number}.csv") for number in (1, 2)]
-    searched = identify_templates(templates, galleries, read_probes(tmp_path / "ijbc_1N_probe_mixed.csv"))
-    plan = TemplateSearchConfig(str(tmp_path)).plan(FaceIndex(faces.images, [""] * len(faces.images), "faces"))
+    galleries = [read_gallery(tmp_path / "meta" / f"ijbc_1N_gallery_G{number}.csv") for number in (1, 2)]
+    searched = identify_templates(templates, galleries, read_probes(tmp_path / "meta" / "ijbc_1N_probe_mixed.csv"))
+    plan = TemplateSearchConfig(f"{tmp_path}/meta").plan(FaceIndex(faces.images, [""] * len(faces.images), "faces"))
     assert plan.score({"images": embeddings}).details["rank"] == searched.as_dict()["rank"]
 
 
@@ -220,40 +184,32 @@ def test_ijb_pools_by_the_switches_that_it_is_given(tmp_path: Path, ijb: dict[st
     ],
 )
 def test_bad_lists_of_ijb_are_refused(tmp_path, ijb, file: str, change: tuple[str, str], message: str) -> None:
-    path = tmp_path / file
+    path = tmp_path / "meta" / file
     path.write_text(path.read_text().replace(*change))
     with pytest.raises(DataError, match=re.escape(message)):
-        scored(TemplateSearchConfig(str(tmp_path)), ijb)
+        scored(TemplateSearchConfig(f"{tmp_path}/meta"), ijb)
 
 
 def test_a_folder_without_one_of_ijbs_lists_is_refused(tmp_path: Path, ijb: dict[str, object]) -> None:
-    (tmp_path / "ijbc_1N_gallery_G2.csv").unlink()
+    (tmp_path / "meta" / "ijbc_1N_gallery_G2.csv").unlink()
     with pytest.raises(DataError, match=r"of \*_1N_gallery_\*\.csv 2 must be there, not 1: ijbc_1N_gallery_G1\.csv"):
-        scored(TemplateSearchConfig(str(tmp_path)), ijb)
-    (tmp_path / "ijbc_template_pair_label.txt").write_text("1 999 1\n1 14 0\n")
+        scored(TemplateSearchConfig(f"{tmp_path}/meta"), ijb)
+    (tmp_path / "meta" / "ijbc_template_pair_label.txt").write_text("1 999 1\n1 14 0\n")
     with pytest.raises(DataError, match="template pairs: 1 of 2 template ids are of no template that has images"):
-        scored(TemplatePairsConfig(str(tmp_path)), ijb)
-
-
-def lines(people: dict[str, object]) -> Iterator[str]:
-    return (f"{name}\t{person}\n" for name, person in people.items())
+        scored(TemplatePairsConfig(f"{tmp_path}/meta"), ijb)
 
 
 def test_a_gallery_of_ones_own_is_searched_closed_and_open(tmp_path: Path) -> None:
-    gallery: dict[str, object] = {f"g/{person} {image}.jpg": person for person in range(8) for image in range(2)}
-    probes: dict[str, object] = {f"p/{person}.jpg": person for person in range(8)}
-    (tmp_path / "gallery.tsv").write_text("name\tlabel\n" + "".join(lines(gallery)))
-    (tmp_path / "probes.tsv").write_text("".join(lines(probes)))
+    people = protocol_lists.search(tmp_path)
     config = SearchConfig(str(tmp_path / "gallery.tsv"), str(tmp_path / "probes.tsv"))
-    assert scored(config, gallery | probes).figures == {"rank-1": 1.0, "rank-5": 1.0, "rank-10": 1.0}
-    strangers: dict[str, object] = {f"p/{person}.jpg": person for person in range(8, 20)}
-    (tmp_path / "probes.tsv").write_text("".join(lines(probes | strangers)))
-    outcome = scored(config, gallery | probes | strangers)
-    assert outcome.figures["TPIR@FPIR=0.1"] == 1.0
+    outcome = scored(config, people)
+    assert outcome.figures["rank-1"] == outcome.figures["TPIR@FPIR=0.1"] == 1.0
     assert (outcome.details["mated"], outcome.details["probes"], outcome.details["people"]) == (8, 20, 8)
+    (tmp_path / "probes.tsv").write_text("p/0.jpg\t0\np/1.jpg\t1\n")
+    assert scored(config, people).figures == {"rank-1": 1.0, "rank-5": 1.0, "rank-10": 1.0}
     (tmp_path / "probes.tsv").write_text("p/0.jpg\t0\np/0.jpg\t1\n")
     with pytest.raises(DataError, match=r"probes\.tsv:2: image p/0\.jpg is on line 1 already"):
-        scored(config, gallery | probes)
+        scored(config, people)
 
 
 def test_all_images_with_all_are_people_by_their_labels() -> None:
@@ -266,7 +222,7 @@ def test_all_images_with_all_are_people_by_their_labels() -> None:
 
 
 def test_features_for_a_server_are_written_in_the_order_of_its_list(tmp_path: Path) -> None:
-    (tmp_path / "testdata_lmk.txt").write_text("b/2.jpg 1 2 3 4 5 6 7 8 9 10\na/1.jpg 1 2 3 4 5 6 7 8 9 11\n")
+    protocol_lists.trillion_pairs(tmp_path)
     config = FeaturesConfig(str(tmp_path / "testdata_lmk.txt"), str(tmp_path / "f.bin"))
     embeddings = torch.tensor([[3.0, 4.0], [0.0, 2.0]])
     plan = config.plan(FaceIndex(["a/1.jpg", "b/2.jpg"], ["", ""], "faces"))
