@@ -1,17 +1,15 @@
 """Weights of backbones that other projects have written: insightface's ``.pt`` and ``.pth``, and safetensors."""
 
-import pickle
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import safetensors
 import safetensors.torch
-import torch
 from torch import Tensor, nn
 
 from arcdist.errors import DataError
+from arcdist.runtime.torch_files import read_torch
 
 _WRAPPERS = ("state_dict_backbone", "state_dict", "backbone", "model")  # the first: arcface_torch's checkpoint_gpu_0.pt
 _PREFIXES = ("module.", "_orig_mod.", "backbone.", "net.")  # of DDP, torch.compile, a trainer, CVLface
@@ -71,7 +69,7 @@ def read_weights(path: str | Path) -> dict[str, Tensor]:
     Errors: DataError for a file that is absent, damaged, or of another kind. A pickle that would run code is refused.
     """
     path = Path(path)
-    content = _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    content = _read_safetensors(path) if path.suffix == ".safetensors" else read_torch(path)
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -98,19 +96,6 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         raise DataError(f"{path}: {error.strerror or error}") from error
     except safetensors.SafetensorError as error:
         raise DataError(f"{path}: not a safetensors file ({error})") from error
-
-
-def _read_torch(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from error
-    except Exception as error:  # damaged files raise errors of a dozen classes in torch
-        if isinstance(error, pickle.UnpicklingError) and "GLOBAL" in str(error):
-            raise DataError(
-                f"{path}: refused, since loading it would run code of its own; have its maker save the state_dict alone"
-            ) from error
-        raise DataError(f"{path}: not what torch.save writes of a state_dict, or damaged") from error
 
 
 def _listed(what: str, keys: list[str]) -> Iterable[str]:

@@ -18,6 +18,7 @@ from torch.distributed import ProcessGroup
 from torch.distributed.device_mesh import DeviceMesh
 
 from arcdist.checkpoint import retention
+from arcdist.checkpoint.arcface_torch import is_arcface_torch
 from arcdist.checkpoint.commit import Save
 from arcdist.checkpoint.folder import fault_of, marked_checkpoints, place_of, remove_leftovers
 from arcdist.checkpoint.lock import RunLock
@@ -191,8 +192,9 @@ class CheckpointManager:
 
         Args:
             resume: ``auto``: the newest whole one. ``never``: none; there must be none. Else the folder of a
-                checkpoint or of a run; but the newest one of this run, where that has itself begun so: the
-                same command, started again, does not go back. A worker that the launcher started again goes on.
+                checkpoint, of a run, or of one of arcface_torch; but the newest one of this run, where that has itself
+                begun so: the same command, started again, does not go back. A worker that the launcher started again
+                goes on.
 
         Errors: CheckpointError where that is no checkpoint, or a damaged one.
         """
@@ -203,6 +205,8 @@ class CheckpointManager:
         if resume in ("auto", "never") or (newest and self._began_with(newest) == resume):
             return newest
         given = Path(resume)
+        if collectives.from_rank_0(lambda: is_arcface_torch(given)):
+            return given
         if (given / "checkpoints").is_dir():
             newest = self.newest(given / "checkpoints")
             if newest is None:

@@ -87,7 +87,11 @@ class TrainConfig:
         metadata={"help": "weights that the backbone of a new run begins with: a run's folder, .safetensors, .pt"},
     )
     resume: str = field(
-        default="auto", metadata={"help": "auto (the newest checkpoint in folder) | never | a checkpoint's folder"}
+        default="auto",
+        metadata={
+            "help": "auto (the newest checkpoint in folder) | never | the folder of a checkpoint or a run, or of "
+            "one of arcface_torch"
+        },
     )
     data: DataConfig = field(default_factory=DataConfig)
     backbone: BackboneConfig = field(default_factory=BackboneConfig)

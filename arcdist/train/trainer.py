@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from torch import Tensor
 
 import arcdist
+from arcdist.checkpoint.arcface_torch import is_arcface_torch, load_arcface_torch
 from arcdist.checkpoint.folder import WEIGHTS, keep_weights, place_of
 from arcdist.checkpoint.manager import CheckpointManager
 from arcdist.checkpoint.marker import CheckpointError, read_marker
@@ -234,6 +235,10 @@ class Trainer:
 
     def _restore(self, found: Path) -> float:
         """Go on from a checkpoint, if it is of this configuration; return its seconds of training."""
+        if is_arcface_torch(found):
+            epochs = load_arcface_torch(found, self._tensors())
+            self.step.count = round(epochs * self.order.epoch_size / self.config.train.global_batch_size)
+            return 0.0
         marker = read_marker(found)
         check_same_run(found, marker, self.config, num_classes=self.dataset.num_classes, images=len(self.dataset))
         load(found, self._tensors(), checked=True)
