@@ -67,6 +67,8 @@ class OnnxBackbone(nn.Module):
             )
         self.input: Any = inputs[0]
         self.pixels = self._pixels()
+        fixed = self.input.shape[0]
+        self.rows: int | None = fixed if isinstance(fixed, int) else None  # of a batch, where it takes no other
 
     def _pixels(self) -> str:
         told = self.session.get_modelmeta().custom_metadata_map.get(INPUT, "")
@@ -75,6 +77,12 @@ class OnnxBackbone(nn.Module):
         if self.input.type == "tensor(uint8)":
             return "uint8"
         return "float" if _scales_first(self.path, self.input.name) else "normalized"
+
+    @property
+    def image_size(self) -> int:
+        """Height and width in pixels of the images that it takes; 112 where it takes any."""
+        side = self.input.shape[1 if self.pixels == "uint8" else 2]
+        return side if isinstance(side, int) else 112
 
     def forward(self, images: Tensor) -> Tensor:
         """Return ``[b, D]``, on the device of the images."""
@@ -85,9 +93,8 @@ class OnnxBackbone(nn.Module):
         for fixed, given in zip(self.input.shape[1:], batch.shape[1:]):
             if isinstance(fixed, int) and fixed != given:
                 raise DataError(f"{self.path}: takes images of {self.input.shape[1:]}, not {list(batch.shape[1:])}")
-        fixed = self.input.shape[0]
-        rows = fixed if isinstance(fixed, int) else len(batch)
-        parts = [np.asarray(self.session.run(None, {self.input.name: part})[0]) for part in _parts(batch, rows)]
+        parts = _parts(batch, self.rows or len(batch))
+        parts = [np.asarray(self.session.run(None, {self.input.name: part})[0]) for part in parts]
         embeddings = np.concatenate(parts)[: len(batch)].astype(np.float32, copy=False)
         return torch.from_numpy(embeddings).to(images.device)
 

@@ -1,14 +1,14 @@
 """``arcdist export``: a trained backbone in another form, compared with itself."""
 
+import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from arcdist.backbones.onnx_net import PIXELS
 from arcdist.cli.arguments import help_page, parse, wants_help
+from arcdist.cli.quantization import quantize_and_compare
 from arcdist.errors import ConfigError
 from arcdist.evaluate.model_source import find_weights, load_model
 from arcdist.evaluate.report import write_json
@@ -16,9 +16,9 @@ from arcdist.export.graph import GraphConfig
 from arcdist.export.hub import export_hub
 from arcdist.export.onnx_file import OPSET, export_insightface, export_onnx
 from arcdist.export.program import export_program
-from arcdist.export.provenance import Provenance, provenance_of
+from arcdist.export.provenance import provenance_of
 
-SUFFIXES = {"hub": "", "onnx": ".onnx", "insightface": ".onnx", "pt2": ".pt2"}
+SUFFIXES = {"hub": "", "onnx": ".onnx", "insightface": ".onnx", "pt2": ".pt2", "int8": ".onnx"}
 USAGE = f"arcdist export {'|'.join(SUFFIXES)} OUT model=RUN|CHECKPOINT|FILE [key=value …] [--json PATH]"
 
 
@@ -30,7 +30,7 @@ class ExportArguments:
         default="",
         metadata={
             "help": "hub (folder of weights, configuration and card) | onnx | insightface (the ONNX that its model_zoo "
-            "takes) | pt2 (torch.export)"
+            "takes) | pt2 (torch.export) | int8 (ONNX in 8 bits)"
         },
     )
     output: str = field(default="", metadata={"help": "the file or the folder that is written"})
@@ -45,6 +45,13 @@ class ExportArguments:
     )
     normalize: bool = field(default=False, metadata={"help": "give the embeddings length 1, in the graph"})
     opset: int = field(default=OPSET, metadata={"help": "of ONNX"})
+    calibration: str = field(
+        default="", metadata={"help": "of int8: images like those it will meet, a .rec, a .bin or a folder"}
+    )
+    calibration_images: int = field(default=256, metadata={"help": "of int8: how many of them are taken"})
+    sets: list[str] = field(
+        default_factory=list, metadata={"help": "of int8: verification sets, .bin files, scored before and after"}
+    )
     name: str = field(default="", metadata={"help": "what the card calls it; empty: as its run, or as OUT"})
     license: str = field(default="unknown", metadata={"help": "of the weights, an identifier as apache-2.0"})
     json: str = field(default="", metadata={"help": "file for what was written, and how far it is from torch"})
@@ -59,10 +66,14 @@ class ExportArguments:
         suffix = SUFFIXES[self.kind]
         if suffix and Path(self.output).suffix != suffix:
             raise ConfigError(f"output: {self.output!r}: must end in {suffix}")
-        if Path(self.model).suffix == ".onnx":
+        if Path(self.model).suffix == ".onnx" and self.kind != "int8":
             raise ConfigError(f"model: {self.model!r}: is an exported file already; name the weights that it is of")
         if self.embedding_dim < 1 or (self.image_size and self.image_size < 16):
             raise ConfigError("embedding_dim and image_size: must be at least 1 and 16")
+        if (self.kind == "int8") != bool(self.calibration):
+            raise ConfigError("calibration: images for kind int8, which needs them; a .rec, a .bin or a folder")
+        if self.calibration_images < 1:
+            raise ConfigError(f"calibration_images: {self.calibration_images}: must be at least 1")
         GraphConfig(self.input).validate()
 
 
@@ -73,19 +84,19 @@ def main(arguments: Sequence[str]) -> int:
         return 0
     config = parse(ExportArguments, arguments, positions=("kind", "output"))
     config.validate()
-    weights = find_weights(config.model)
-    provenance = provenance_of(weights, config.backbone, config.embedding_dim)
-    model = load_model(str(weights), config.backbone, config.embedding_dim)
-    told = _export(config, model, provenance)
+    told = {"kind": config.kind, "output": config.output, "model": config.model} | _export(config)
     if config.json:
-        about = {"kind": config.kind, "output": config.output, "model": config.model}
-        write_json(config.json, about | {"backbone": provenance.network.backbone} | told)
+        write_json(config.json, told)
     return 0
 
 
-def _export(config: ExportArguments, model: nn.Module, provenance: Provenance) -> dict[str, Any]:
+def _export(config: ExportArguments) -> dict[str, Any]:
     """Write it, say so, and return what is known of it."""
-    output = Path(config.output)
+    output, weights = Path(config.output), find_weights(config.model)
+    if weights.suffix == ".onnx":
+        return _quantize(config, weights)
+    provenance = provenance_of(weights, config.backbone, config.embedding_dim)
+    model = load_model(str(weights), config.backbone, config.embedding_dim)
     if config.kind == "hub":
         name = config.name or provenance.recipe.get("name") or output.resolve().name
         files = [path.name for path in export_hub(model, output, provenance, name, config.license)]
@@ -93,6 +104,11 @@ def _export(config: ExportArguments, model: nn.Module, provenance: Provenance) -
         return {"files": files}
     size, metadata = config.image_size or provenance.network.image_size, provenance.metadata(config.license)
     graph = GraphConfig(config.input, config.normalize, size)
+    if config.kind == "int8":
+        with tempfile.TemporaryDirectory() as folder:
+            whole = Path(folder) / "float32.onnx"
+            parity = export_onnx(model, whole, graph, metadata, opset=config.opset)
+            return {"parity": parity.as_dict(), **_quantize(config, whole)}
     if config.kind == "pt2":
         parity, made = export_program(model, output, graph, metadata), "torch.export"
     elif config.kind == "insightface":
@@ -101,4 +117,10 @@ def _export(config: ExportArguments, model: nn.Module, provenance: Provenance) -
         parity, made = export_onnx(model, output, graph, metadata, opset=config.opset), f"ONNX of opset {config.opset}"
     print(f"{output}: {made}, {output.stat().st_size / 1e6:.1f} MB, any batch; takes {PIXELS[graph.input]}")
     print(f"against torch, {parity}")
-    return {"made": made, "input": graph.input, "normalize": graph.normalize, "image_size": size} | parity.as_dict()
+    return {"made": made, **asdict(graph), "parity": parity.as_dict()}
+
+
+def _quantize(config: ExportArguments, whole: Path) -> dict[str, Any]:
+    return quantize_and_compare(
+        whole, Path(config.output), config.calibration, config.calibration_images, list(config.sets)
+    )

@@ -28,15 +28,17 @@ class GraphConfig:
             told = "; ".join(f"{name}: {meaning}" for name, meaning in PIXELS.items())
             raise ConfigError(f"input: {self.input!r}: must be one of {', '.join(PIXELS)} ({told})")
 
-    def images(self, count: int) -> Tensor:
-        """Return random images as the graph takes them, the same ones at every call."""
-        generator = torch.Generator().manual_seed(count)
-        size = self.image_size
-        pixels = torch.randint(0, 256, (count, size, size, 3), dtype=torch.uint8, generator=generator)
+    def takes(self, pixels: Tensor) -> Tensor:
+        """Return images as the graph takes them, of pixels as decoders give them: uint8 ``[b, H, W, 3]``."""
         if self.input == "uint8":
             return pixels
         planes = pixels.permute(0, 3, 1, 2).float().contiguous()
         return planes if self.input == "float" else (planes - MEAN) / STD
+
+    def noise(self, count: int) -> Tensor:
+        """Return random images as the graph takes them, the same ones at every call."""
+        shape, generator = (count, self.image_size, self.image_size, 3), torch.Generator().manual_seed(count)
+        return self.takes(torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator))
 
 
 class Graph(nn.Module):
@@ -72,7 +74,7 @@ def trace(graph: Graph) -> ExportedProgram:
     """
     graph.eval()
     with torch.no_grad():
-        program = torch.export.export(graph, (graph.config.images(2),), dynamic_shapes=({0: Dim.DYNAMIC},))
+        program = torch.export.export(graph, (graph.config.noise(2),), dynamic_shapes=({0: Dim.DYNAMIC},))
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # it names files of this machine
     return program

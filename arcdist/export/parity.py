@@ -53,7 +53,7 @@ def compare(graph: Graph, other: Callable[[Tensor], Tensor], what: str) -> Parit
     """
     graph.eval()
     with torch.inference_mode():
-        batches = [graph.config.images(count) for count in _BATCHES]
+        batches = [graph.config.noise(count) for count in _BATCHES]
         ours = torch.cat([graph(batch) for batch in batches]).double()
         theirs = torch.cat([other(batch) for batch in batches]).double()
     if not ours.isfinite().all():

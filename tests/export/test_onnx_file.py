@@ -81,8 +81,8 @@ def test_batch_norms_that_follow_a_convolution_are_folded_into_it(exported: Path
 
 def test_how_far_it_is_from_torch_is_told(exported: Path) -> None:
     told = json.loads((exported / "uint8.json").read_text())
-    assert 0 < told["relative_error"] < 1e-4
-    assert told["cosine"] > 0.99999
+    assert 0 < told["parity"]["relative_error"] < 1e-4
+    assert told["parity"]["cosine"] > 0.99999
     assert (told["input"], told["normalize"], told["image_size"]) == ("uint8", True, 112)
 
 

@@ -1,0 +1,83 @@
+"""Static quantization of an ONNX file to 8 bits, by onnxruntime: a quarter of the size, and integer products."""
+
+import contextlib
+import logging
+import tempfile
+from collections.abc import Generator, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from arcdist.backbones.onnx_net import INPUT, need_onnx
+from arcdist.errors import DataError
+from arcdist.export.written import written
+
+
+def quantize(source: Path, output: Path, batches: Iterable[np.ndarray], pixels: str) -> None:
+    """Write a file that computes in 8 bits what another computes in float32.
+
+    Weights are signed, with a scale for each channel; activations unsigned, with one scale a tensor, by the least and
+    the largest value that it takes on real images. Weights use 7 of their bits: on processors without VNNI sums of
+    larger products overflow. What onnxruntime has no integers for stays in float32.
+
+    Args:
+        source: a float32 ONNX file of one input.
+        output: the file that is written.
+        batches: images like those that it will meet, as it takes them; a few hundred.
+        pixels: which it takes, one of ``PIXELS``; told in the file.
+
+    Errors: DataError where onnxruntime cannot quantize it, or the file cannot be written.
+    Cost: two or three times that of embedding the images.
+    """
+    need_onnx()
+    import onnx
+    from onnxruntime.quantization import (
+        CalibrationDataReader,
+        CalibrationMethod,
+        QuantFormat,
+        QuantType,
+        quantize_static,
+    )
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    remaining = iter(batches)
+
+    class Reader(CalibrationDataReader):
+        def get_next(self) -> dict[str, np.ndarray] | None:
+            batch = next(remaining, None)
+            return None if batch is None else {name: batch}
+
+    with tempfile.TemporaryDirectory() as folder, _quiet(), written(output) as aside:
+        folded = Path(folder) / "folded.onnx"
+        try:
+            quant_pre_process(source, folded, skip_symbolic_shape=True)
+            name = onnx.load(folded, load_external_data=False).graph.input[0].name
+            quantize_static(
+                folded,
+                aside,
+                Reader(),
+                quant_format=QuantFormat.QDQ,
+                per_channel=True,
+                reduce_range=True,
+                activation_type=QuantType.QUInt8,
+                weight_type=QuantType.QInt8,
+                calibrate_method=CalibrationMethod.MinMax,
+            )
+            model = onnx.load(aside)
+            told = {one.key: one.value for one in model.metadata_props if not one.key.startswith("onnx.")}
+            onnx.helper.set_model_props(model, {**told, INPUT: pixels})
+            onnx.save(model, aside)
+        except (ValueError, RuntimeError) as error:
+            raise DataError(f"{source}: cannot be quantized: {str(error).splitlines()[0]}") from None
+
+
+@contextlib.contextmanager
+def _quiet() -> Generator[None]:
+    """Keep onnxruntime's advice, which has been followed, from the terminal."""
+    log = logging.getLogger()
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
