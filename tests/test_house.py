@@ -16,6 +16,7 @@ FLOORS = [
     {"evaluate", "prepare", "export"},
     {"train"},
     {"bench", "reproduce"},
+    {"doctor"},
     {"cli"},
     {"__main__"},
 ]

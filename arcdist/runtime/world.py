@@ -97,7 +97,7 @@ def open_world(config: RuntimeConfig) -> World:
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
     _be_deterministic(config.deterministic)
-    device = _device(config.device, local_rank)
+    device = device_of_rank(config.device, local_rank)
     torch.set_num_threads(config.threads or max(1, usable_cores() // local_size))
     if device.type == "cpu" and config.keep_memory:
         allocator.keep_memory()
@@ -125,7 +125,11 @@ def _be_deterministic(wanted: bool) -> None:
     torch.utils.deterministic.fill_uninitialized_memory = False  # ty: ignore[missing-attribute]
 
 
-def _device(kind: str, local_rank: int) -> torch.device:
+def device_of_rank(kind: str, local_rank: int) -> torch.device:
+    """Return what a rank of this node computes on, and make it torch's current device.
+
+    Errors: WorldError where there are fewer GPUs than ranks.
+    """
     if kind == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     if local_rank >= torch.cuda.device_count():
