@@ -11,13 +11,14 @@ WHEELS := $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find
 export UV_FIND_LINKS := $(or $(UV_FIND_LINKS),$(WHEELS))
 TORCH := $(if $(UV_FIND_LINKS),,--torch-backend=$(if $(shell command -v nvidia-smi 2>/dev/null),auto,cpu))
 
-.PHONY: help setup demo test lint bench soak clean
+.PHONY: help setup demo test lint bench soak package clean
 
 help:
 	@echo "make demo    render faces, train on $(RANKS) ranks, verify on people never seen: about 5 minutes on 2 cores"
 	@echo "make test    lint, type checks, tests"
 	@echo "make bench   measure head, step and loaders against what others do, in minutes on 2 cores, which should be idle"
 	@echo "make soak    kill ranks, nodes and links of runs for up to 30 minutes, as root, and write runs/soak.json"
+	@echo "make package a wheel and a source archive in dist/, checked"
 	@echo "make setup   the virtual environment in .venv alone"
 	@echo "make lint    ruff and ty alone"
 
@@ -55,6 +56,11 @@ bench: setup
 soak: setup
 	@mkdir -p runs
 	timeout --signal=INT --kill-after=1m 30m $(BIN)/arcdist bench faults --json runs/soak.json
+
+package: setup
+	$(BIN)/uv build --quiet --clear --build-constraints constraints.txt
+	$(BIN)/uv tool run twine==7.0.0 check --strict dist/*.whl dist/*.tar.gz
+	$(BIN)/uv tool run check-wheel-contents==0.6.3 dist/*.whl
 
 clean:
 	rm -rf .venv build dist *.egg-info runs data

