@@ -6,14 +6,16 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra import compose, initialize_config_dir
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override, RangeSweep
 from hydra.errors import HydraException, OverrideParseException
 from omegaconf import MISSING, DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
+from yaml import AliasEvent, YAMLError
 
 import arcdist
 from arcdist.cli.keys import keys_of, unknown_key
@@ -25,6 +27,8 @@ ConfigStore.instance().store("schema", TrainConfig(margin=MISSING))  # which one
 for name, kind in MARGINS.items():
     ConfigStore.instance().store(name, kind, group="margin/schema")
 
+_MOST_VALUES = 1000  # of a sweep over one key
+_MOST_ALIASES = 20  # of a file; one of which each doubles the last makes a million times as much of it
 _PLUGINS = ("hydra._internal.core_plugins.", "hydra_plugins.")  # launchers and sweepers
 _LOGGING = ("logging.StreamHandler", "logging.FileHandler", "colorlog.ColoredFormatter")
 
@@ -52,11 +56,14 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
     Errors: ConfigError for a key, a type or a group's option that cannot be; it says which was meant.
     """
     GlobalHydra.instance().clear()
+    _refuse_aliases(overrides)
     try:
         with initialize_config_dir(str(config_folder()), version_base="1.3"):
             composed = compose("train", overrides=list(overrides), return_hydra_config=True)
-    except (HydraException, OmegaConfBaseException, ValueError, YAMLError) as error:
+    except (HydraException, OmegaConfBaseException, ValueError, OSError, YAMLError) as error:
         raise _explained(error) from None
+    except RecursionError:
+        raise ConfigError("a configuration file is nested too deep, or its defaults name itself") from None
     hydra = OmegaConf.to_container(composed.hydra)
     _refuse_code(hydra, "hydra")
     with open_dict(composed):
@@ -65,6 +72,21 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
         return typed(composed)
     except OmegaConfBaseException as error:
         raise _explained(error) from None
+
+
+def _refuse_aliases(overrides: Sequence[str]) -> None:
+    """Raise ConfigError where a file of a folder that an override names would grow beyond measure as it is read."""
+    named = re.findall(
+        r"file://([^\],'\"]+)", " ".join(one for one in overrides if one.startswith("hydra.searchpath="))
+    )
+    for path in sorted(path for folder in named for path in Path(folder).rglob("*.yaml")):
+        try:
+            with path.open() as file:
+                aliases = sum(isinstance(event, AliasEvent) for event in yaml.parse(file))
+        except (OSError, ValueError, YAMLError):
+            continue  # said, if it is chosen, when it is
+        if aliases > _MOST_ALIASES:
+            raise ConfigError(f"{path}: has {aliases} YAML aliases; write out what they stand for")
 
 
 def _refuse_code(node: Any, key: str) -> None:
@@ -100,13 +122,24 @@ def check_overrides(overrides: Sequence[str]) -> None:
             raise ConfigError(f"{item.input_line}: choose one of {', '.join(groups()[key])}")
     plain = [item.input_line for item in parsed if not item.is_sweep_override() and item.input_line]
     alternatives = [
-        f"{item.get_key_element()}={value}"
-        for item in parsed
-        if item.is_sweep_override()
-        for value in item.sweep_string_iterator()
+        f"{item.get_key_element()}={value}" for item in parsed if item.is_sweep_override() for value in _values(item)
     ]
     for extra in [[one] for one in alternatives] or [[]]:
         compose_config([*plain, *extra]).validate()
+
+
+def _values(sweep: Override) -> list[str]:
+    """Return what a sweep gives its key, one value after another."""
+    value = sweep.value()
+    if isinstance(value, RangeSweep):
+        assert value.start is not None
+        assert value.stop is not None
+        if not abs(value.stop - value.start) <= _MOST_VALUES * abs(value.step):
+            raise ConfigError(f"{sweep.input_line}: a sweep has at most {_MOST_VALUES:,} runs")
+    try:
+        return list(sweep.sweep_string_iterator())
+    except HydraException:
+        raise ConfigError(f"{sweep.input_line}: a sweep is a,b or choice(a,b) or range(1,5)") from None
 
 
 def typed(composed: DictConfig) -> TrainConfig:
@@ -125,8 +158,12 @@ def _explained(error: Exception) -> ConfigError:
     if isinstance(error, OverrideParseException):
         reason = str(error).splitlines()[0]
         return ConfigError(f"{error.override}: {reason}; close every bracket, and quote what is special")
+    if isinstance(error, YAMLError):
+        return ConfigError(" ".join(str(error).split()))
     text = str(error)
-    reason = str(error.__cause__ or error).splitlines()[0]
+    reason = (str(error.__cause__ or error).splitlines() or [repr(error)])[0]
+    if re.match(r"In '.*composing config:\n", text):
+        reason = text.splitlines()[1]
     if match := re.search(r"Could not override '([^']+)'", text):
         is_root = match[1].split(".")[0] in TrainConfig.__dataclass_fields__
         if not is_root or re.search(r"not in (struct|')", reason):
@@ -136,7 +173,10 @@ def _explained(error: Exception) -> ConfigError:
             owner = re.search(r"not in '(\w+)'", reason)
             return unknown_key(match[1], TrainConfig, owner[1] if owner else "")
         return ConfigError(f"{match[1]}: {reason}")
-    if match := re.search(r"In '([^']+)'[\s\S]*full_key: (\S+)", text):
+    match = re.search(r"In '([^']+)'[\s\S]*full_key: (\S+)", text)
+    if match and not re.search(r"not in (struct|')", reason):
+        return ConfigError(f"{match[2]}: as {match[1]} has it: {reason}")
+    if match:
         return ConfigError(
             f"{match[2]}: set by {match[1]}, but the chosen {match[2].partition('.')[0]} has no such key"
         )
@@ -147,4 +187,5 @@ def _explained(error: Exception) -> ConfigError:
         return ConfigError(f"{group}={option}: no such choice{hint} (known: {', '.join(known)})")
     if match := re.search(r"Error merging override (\S+)", text):
         return ConfigError(f"{match[1]}: {reason}")
-    return ConfigError(text.splitlines()[0] if text else repr(error))
+    first = text.partition("\n")[0]
+    return ConfigError(reason if first in ("", reason) else f"{first} {reason}")
