@@ -1,34 +1,42 @@
-"""Damaged .rec, .idx and .bin files: each must be refused with a message, or be read with the right labels."""
+"""What strangers may hand in, damaged or meaning harm: each must be refused with a message, or be read rightly."""
 
+import contextlib
+import functools
+import logging
+import os
+import signal
+import sys
 import tempfile
 import time
+import warnings
 from collections import Counter
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from arcdist.data.decode import decode
-from arcdist.data.evalsets import read_bin, write_bin
-from arcdist.data.recordio import RecordReader
-from arcdist.data.synthetic import SyntheticConfig, encode
-from arcdist.data.training_set import TrainingSetWriter
-from arcdist.errors import ConfigError, DataError
-from arcdist.prepare.inspect import inspect
+from arcdist.bench.fuzz_sets import Sets
+from arcdist.bench.fuzz_weights import Checkpoints, Weights
+from arcdist.errors import ArcdistError, ConfigError
 
-_KINDS = (".rec", ".idx", ".bin")
-_IDENTITIES, _IMAGES_EACH = 4, 3
+_HANGS_S = 60
+_SILENT = ("other label", "other state")
+_RUNS_OR_CHANGES = (
+    *("os.system", "os.exec", "os.posix_spawn", "os.spawn", "os.fork", "os.forkpty", "pty.spawn", "subprocess.Popen"),
+    *("os.mkdir", "os.remove", "os.rename", "os.rmdir", "os.link", "os.symlink", "shutil.rmtree", "socket.connect"),
+)
 
 
 @dataclass
 class FuzzConfig:
-    """How many files are damaged."""
+    """How many inputs there are."""
 
-    files: int = field(default=10_000, metadata={"help": "damaged files; a third of each kind"})
-    seed: int = field(default=0, metadata={"help": "of the damage; file n is the same for any number of files"})
+    files: int = field(default=10_000, metadata={"help": "inputs, of every kind: files, folders, command lines"})
+    seed: int = field(default=0, metadata={"help": "of the damage; input n is the same for any number of them"})
     json: str = field(default="", metadata={"help": "file for the result"})
     progress: bool = field(default=True, metadata={"help": "show a progress bar"})
 
@@ -38,119 +46,136 @@ class FuzzConfig:
             raise ConfigError(f"files: {self.files}: must be at least 1")
 
 
-def fuzz(config: FuzzConfig) -> dict[str, Any]:
-    """Return how ``arcdist inspect --verify`` took every damaged file, ready for JSON.
+class Subject(Protocol):
+    """Inputs of some kinds, which lie in a folder of their own: one is damaged, and read."""
 
-    ``outcomes`` of each kind of file: ``refused`` (with a message), ``faults named`` (each record that is not right),
-    ``read as before``, ``other images`` (damage within an image that still decodes, for which the formats have no
-    checksum), ``other label`` (an image that is read with a label that is not its own, and no word of it) and
-    ``crash``. ``silent`` and ``crashes`` describe each file of the latter two; ``slowest_s`` is of one file.
+    shares: ClassVar[dict[str, int]]
+    """How many of a hundred inputs are of each kind."""
+
+    def damage(self, kind: str, rng: np.random.Generator, canary: Path, /) -> str:
+        """Make the next input, and return how it is damaged; harm would be that the folder ``canary`` came to be."""
+        ...
+
+    def read(self, kind: str, /) -> str:
+        """Return what came of reading it; an ArcdistError where it is refused."""
+        ...
+
+
+def fuzz(
+    config: FuzzConfig, subjects: Sequence[Callable[[Path], Subject]] = (Sets, Weights, Checkpoints)
+) -> dict[str, Any]:
+    """Return how every input was taken, ready for JSON.
+
+    ``outcomes`` of each kind: ``refused`` (with a message), ``faults named`` (each record that is not right),
+    ``passed over`` (a checkpoint that is none any more), ``accepted``, ``read as before``, ``other images``, ``other
+    numbers`` and ``read as another list`` (damage for which the formats have no checksum); ``other label`` (an image
+    that is read with a label that is not its own), ``other state`` (a checkpoint that is not what was saved), both of
+    them ``silent``; ``crash``, ``hang`` (over a minute) and ``code ran`` (a process was begun, or the disk changed).
+    Each of these five is described in a list of its kind; ``slowest_s`` is of one input.
+
+    Args:
+        config: how many.
+        subjects: of what, each made in a folder.
     """
     config.validate()
-    outcomes: dict[str, Counter[str]] = {kind: Counter() for kind in _KINDS}
-    silent: list[str] = []
-    crashes: list[str] = []
+    outcomes: dict[str, Counter[str]] = {}
+    found: dict[str, list[str]] = {name: [] for name in ("crashes", "hangs", "silent", "code_ran")}
     slowest = 0.0
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = Path(scratch)
-        whole, truth = _whole_files(folder)
+    with tempfile.TemporaryDirectory() as scratch, _quiet():
+        canary, kinds = Path(scratch) / "canary", _kinds(Path(scratch), subjects)
         numbers = track(
             range(config.files), "damaging", console=Console(stderr=True), transient=True, disable=not config.progress
         )
         for number in numbers:
-            kind = _KINDS[number % len(_KINDS)]
-            rng = np.random.default_rng((config.seed, number))
-            damaged, how = _damage(whole[kind], rng)
-            (folder / f"set{kind}").write_bytes(damaged)
+            kind, subject = kinds[number % len(kinds)]
+            how = subject.damage(kind, np.random.default_rng((config.seed, number)), canary)
             began = time.monotonic()
-            try:
-                outcome = _outcome(folder / ("set.bin" if kind == ".bin" else "set.rec"), truth)
-            except Exception as error:  # a defect, which is what is looked for here
-                outcome = "crash"
-                crashes.append(f"file {number} ({kind}, {how}): {type(error).__name__}: {error}")
+            outcome, reason = _outcome(subject, kind, canary)
             slowest = max(slowest, time.monotonic() - began)
-            if outcome == "other label":
-                silent.append(f"file {number} ({kind}, {how})")
-            outcomes[kind][outcome] += 1
-            (folder / f"set{kind}").write_bytes(whole[kind])
+            outcomes.setdefault(kind, Counter())[outcome] += 1
+            listed = {"crash": "crashes", "hang": "hangs", "code ran": "code_ran"} | dict.fromkeys(_SILENT, "silent")
+            if outcome in listed:
+                found[listed[outcome]].append(f"input {number} ({kind}, {how}){reason}")
     return {
+        "command": f"arcdist bench fuzz files={config.files} seed={config.seed}",
         "files": config.files,
         "seed": config.seed,
         "outcomes": {kind: dict(counts.most_common()) for kind, counts in outcomes.items()},
-        "crashes": crashes,
-        "silent": silent,
+        **found,
         "slowest_s": round(slowest, 3),
     }
 
 
-def _whole_files(folder: Path) -> tuple[dict[str, bytes], dict[bytes, set[int]]]:
-    """Write the set that is damaged; return its files, and the labels of every image."""
-    rendered = SyntheticConfig(identities=_IDENTITIES, images_per_identity=_IMAGES_EACH, image_size=32)
-    images = [encode(rendered, label, number) for label in range(_IDENTITIES) for number in range(_IMAGES_EACH)]
-    with TrainingSetWriter(folder / "set.rec", rendered.image_size) as writer:
-        for position, image in enumerate(images):
-            writer.write(position // _IMAGES_EACH, image)
-    truth = {image: {position // _IMAGES_EACH} for position, image in enumerate(images)}
-    pairs = [images[position] for pair in range(_IDENTITIES) for position in (3 * pair, 3 * pair + pair % 2)]
-    pairs += [image for label in range(_IDENTITIES) for image in (images[3 * label], images[(3 * label + 4) % 12])]
-    same = [truth[first] == truth[second] for first, second in zip(pairs[::2], pairs[1::2])]
-    write_bin(folder / "set.bin", pairs, same)
-    return {kind: (folder / f"set{kind}").read_bytes() for kind in _KINDS}, truth
+def _kinds(scratch: Path, subjects: Sequence[Callable[[Path], Subject]]) -> list[tuple[str, Subject]]:
+    """Return what each of a round of inputs is, those of one kind apart from each other."""
+    kinds = []
+    for number, make in enumerate(subjects):
+        folder = scratch / str(number)
+        folder.mkdir()
+        subject = make(folder)
+        for kind, share in subject.shares.items():
+            kinds += [((place + 0.5) / share, kind, subject) for place in range(share)]
+    return [(kind, subject) for _, kind, subject in sorted(kinds, key=lambda one: one[:2])]
 
 
-def _damage(whole: bytes, rng: np.random.Generator) -> tuple[bytes, str]:
-    """Return the bytes with one kind of damage, and its words."""
-    data = bytearray(whole)
-    at, length = int(rng.integers(len(data))), int(rng.integers(1, 64))
-    how = ("bits", "cut", "zeros", "noise", "removed", "repeated", "exchanged")[rng.integers(7)]
-    if how == "bits":
-        for bit in rng.integers(8 * len(data), size=rng.integers(1, 9)):
-            data[bit // 8] ^= 1 << bit % 8
-    elif how == "cut":
-        del data[at:]
-    elif how == "zeros":
-        data[at : at + length] = bytes(len(data[at : at + length]))
-    elif how == "noise":
-        data[at : at + length] = rng.bytes(len(data[at : at + length]))
-    elif how == "removed":
-        del data[at : at + length]
-    elif how == "repeated":
-        data[at:at] = data[at : at + length]
-    else:
-        other = int(rng.integers(len(data)))
-        a, b = sorted((at, other))
-        length = min(length, b - a, len(data) - b)
-        data[a : a + length], data[b : b + length] = data[b : b + length], data[a : a + length]
-    return bytes(data), f"{how} at byte {at}"
+def _outcome(subject: Subject, kind: str, canary: Path) -> tuple[str, str]:
+    outcome, reason = "", ""
+    with _watched() as seen:
+        try:
+            outcome = subject.read(kind)
+        except ArcdistError as error:
+            outcome = "refused" if str(error) else "crash"
+        except TimeoutError:
+            outcome = "hang"
+        except Exception as error:  # a defect, which is what is looked for here
+            outcome, reason = "crash", f": {type(error).__name__}: {error}"
+    if canary.exists():
+        canary.rmdir()
+        seen.append("what it asked for was done")
+    return ("code ran", f": {', '.join(seen)}") if seen else (outcome, reason)
 
 
-def _outcome(path: Path, truth: dict[bytes, set[int]]) -> str:
+_watching: list[list[str]] = []  # at most one
+
+
+@functools.cache
+def _listen() -> None:
+    sys.addaudithook(_audit)  # for good: Python takes none away
+
+
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
+    if _watching and (event in _RUNS_OR_CHANGES or writes):
+        _watching[-1].append(f"{event} {arguments[:1]}")
+
+
+@contextlib.contextmanager
+def _watched() -> Generator[list[str]]:
+    """Note what the block does beyond reading, and end it by TimeoutError where it takes too long."""
+
+    def too_long(number: int, frame: object) -> None:
+        raise TimeoutError
+
+    _listen()
+    seen: list[str] = []
+    before = signal.signal(signal.SIGALRM, too_long)
+    signal.alarm(_HANGS_S)
+    _watching[:] = [seen]
     try:
-        if inspect(path, verify=True, workers=1)["faults"]:
-            return "faults named"
-        return _read_bin(path, truth) if path.suffix == ".bin" else _read_rec(path, truth)
-    except DataError as error:
-        return "refused" if str(error) else "crash"
+        yield seen
+    finally:
+        _watching[:] = []
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
 
 
-def _read_rec(path: Path, truth: dict[bytes, set[int]]) -> str:
-    with RecordReader(path) as reader:
-        images = [record for record in reader if record.payload]
-    return _compare([(record.payload, {int(record.first_label)}) for record in images], truth, len(truth))
-
-
-def _read_bin(path: Path, truth: dict[bytes, set[int]]) -> str:
-    pairs = read_bin(path)
-    for first, second, same in zip(pairs.images[::2], pairs.images[1::2], pairs.same):
-        if first in truth and second in truth and (truth[first] == truth[second]) != same:
-            return "other label"
-    return _compare([(image, truth.get(image, set())) for image in pairs.images], truth, len(pairs.images))
-
-
-def _compare(found: list[tuple[bytes, set[int]]], truth: dict[bytes, set[int]], expected: int) -> str:
-    for image, labels in found:
-        if image in truth and truth[image] != labels:
-            return "other label"
-    for image, _ in found:
-        decode(image, "image")
-    return "read as before" if all(image in truth for image, _ in found) and len(found) == expected else "other images"
+@contextlib.contextmanager
+def _quiet() -> Generator[None]:
+    """Keep what is logged of each input to itself."""
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)

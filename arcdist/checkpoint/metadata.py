@@ -27,8 +27,17 @@ def read_tensor_metadata(file: Path, files: Collection[str]) -> Metadata:
         file: ``.metadata``.
         files: the names that a checkpoint's files may have, as its marker lists them.
 
-    Errors: pickle.UnpicklingError, or what damage makes an unpickler raise, where it holds anything else.
+    Errors: OSError where it cannot be read; pickle.UnpicklingError where it holds anything else.
     """
+    try:
+        return _read(file, files)
+    except (OSError, pickle.UnpicklingError):
+        raise
+    except Exception as error:  # damage raises errors of a dozen classes
+        raise pickle.UnpicklingError(f".metadata is damaged: {type(error).__name__}: {error}") from error
+
+
+def _read(file: Path, files: Collection[str]) -> Metadata:
     with file.open("rb") as stream:
         read = _Unpickler(stream).load()
     if type(read) is not Metadata or not isinstance(read.state_dict_metadata, dict):

@@ -12,10 +12,13 @@ from arcdist.bench.data import DataBenchConfig, as_table, bench_data
 from arcdist.bench.evaluation import EvaluateBenchConfig, bench_evaluate, evaluation_table
 from arcdist.bench.faults import FaultsConfig, faults
 from arcdist.bench.fuzz import FuzzConfig, fuzz
+from arcdist.bench.fuzz_sets import Sets
+from arcdist.bench.fuzz_weights import Checkpoints, Weights
 from arcdist.bench.head import HeadBenchConfig, bench_head
 from arcdist.bench.stall import StallConfig, bench_stall
 from arcdist.bench.step import StepBenchConfig, bench_step, step_tables
 from arcdist.cli.arguments import help_page, parse, wants_help
+from arcdist.cli.strange_configurations import Configurations
 from arcdist.errors import ConfigError
 from arcdist.evaluate.report import write_json
 from arcdist.runtime.log import set_up_log
@@ -66,15 +69,16 @@ def _evaluate(config: EvaluateBenchConfig) -> int:
 
 
 def _fuzz(config: FuzzConfig) -> int:
-    result = fuzz(config)
+    result = fuzz(config, (Sets, Weights, Checkpoints, Configurations))
     for kind, outcomes in result["outcomes"].items():
         print(f"{kind}: {', '.join(f'{number} {outcome}' for outcome, number in outcomes.items())}")
-    for found in result["crashes"] + result["silent"]:
-        print(f"  {found}")
-    print(f"slowest file: {result['slowest_s']} s")
+    found = [line for kind in ("crashes", "hangs", "code_ran", "silent") for line in result[kind]]
+    for line in found:
+        print(f"  {line}")
+    print(f"slowest input: {result['slowest_s']} s")
     if config.json:
         write_json(config.json, result)
-    return 1 if result["crashes"] else 0
+    return 1 if found else 0
 
 
 def _cleaning(config: CleaningBenchConfig) -> int:
