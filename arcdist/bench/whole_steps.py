@@ -108,14 +108,12 @@ class OurStep:
             update = optim.center_update(optimizer, self.head.centers, self.head.classes.start, 0)
         config = StepConfig(case.batch_size, precision=method.precision, clip_norm=_CLIP_NORM)
         schedule = ScheduleConfig().build(100_000, 10_000)
-        self._step = Step(
-            backbone, self.head, optimizer, schedule, optim.lr, 0, config, world, method.precision, update
-        )
+        self.step = Step(backbone, self.head, optimizer, schedule, optim.lr, 0, config, world, method.precision, update)
         self._layout = torch.channels_last if method.channels_last else torch.contiguous_format
 
     def __call__(self, images: Tensor, labels: Tensor) -> Tensor:
         """Return the loss."""
-        return self._step(Batch(images.contiguous(memory_format=self._layout), labels))
+        return self.step(Batch(images.contiguous(memory_format=self._layout), labels))
 
 
 class PlainStep:

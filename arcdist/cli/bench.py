@@ -14,6 +14,7 @@ from arcdist.bench.faults import FaultsConfig, faults
 from arcdist.bench.fuzz import FuzzConfig, fuzz
 from arcdist.bench.fuzz_sets import Sets
 from arcdist.bench.fuzz_weights import Checkpoints, Weights
+from arcdist.bench.guards import GuardsConfig, bench_guards
 from arcdist.bench.head import HeadBenchConfig, bench_head
 from arcdist.bench.stall import StallConfig, bench_stall
 from arcdist.bench.step import StepBenchConfig, bench_step, step_tables
@@ -114,6 +115,19 @@ def _stall(config: StallConfig) -> int:
     return 0
 
 
+def _guards(config: GuardsConfig) -> int:
+    result = bench_guards(config)
+    print(f"a step                    {1000 * result['step']['median_s']:10.2f} ms")
+    times = result["deterministic"]["times"]
+    print(f"with deterministic kernels{1000 * result['deterministic']['median_s']:10.2f} ms, {times:.3f} times as long")
+    for name, guard in result["guards"].items():
+        each = f"{1000 * guard['median_s']:10.2f} ms, once in {guard['every']:,} steps"
+        print(f"{name:<26}{each}: {100 * guard['share']:.3f} % of a step")
+    if config.json:
+        write_json(config.json, result)
+    return 0
+
+
 def _show(tables: Iterable[Any]) -> None:
     console = Console()
     console.width = max(console.width, _TABLE_WIDTH)
@@ -139,5 +153,6 @@ BENCHES = {
     "cleaning": Bench("cleaning FILE.rec [with=FILE.npy] [key=value …]", CleaningBenchConfig, _cleaning, ("file",)),
     "fuzz": Bench("fuzz [files=N] [key=value …] [--json PATH]", FuzzConfig, _fuzz),
     "faults": Bench("faults [CASE] [key=value …] [--json PATH]", FaultsConfig, _faults, ("case",)),
+    "guards": Bench("guards [backbone=NAME] [ranks=N] [key=value …] [--json PATH]", GuardsConfig, _guards),
     "stall": Bench("stall [mib=N] [key=value …] [--json PATH]", StallConfig, _stall),
 }
