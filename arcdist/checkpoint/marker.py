@@ -52,6 +52,8 @@ def read_marker(folder: Path) -> dict[str, Any]:
     if marker.pop(_DIGEST, None) != _digest(marker):
         raise CheckpointError(f"{folder}: {MARKER} was changed: its checksum is another")
     wrong = [key for key, kind in _KEYS.items() if not isinstance(marker.get(key), kind)]
+    if not wrong and not all(isinstance(key, str) for key in marker["keys"]):
+        wrong = ["keys"]
     if wrong:
         raise CheckpointError(f"{folder}: {MARKER} lacks {', '.join(wrong)}")
     return marker

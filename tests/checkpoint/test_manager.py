@@ -122,6 +122,15 @@ def test_a_marker_of_another_kind_is_passed_over(tmp_path: Path, content: str) -
     assert newest_checkpoint(tmp_path) == tmp_path / "step-000000001"
 
 
+@pytest.mark.parametrize("keys", [[[]], [1], "all"])
+def test_a_marker_that_lists_no_names_is_passed_over(tmp_path: Path, keys: object) -> None:
+    _save(tmp_path, 5, 1)
+    _save(tmp_path, 5, 2)
+    newest = tmp_path / "step-000000002"
+    write_marker(newest, {**read_marker(newest), "keys": keys})
+    assert newest_checkpoint(tmp_path) == tmp_path / "step-000000001"
+
+
 @pytest.mark.parametrize("damage", ["cut", "flip", "remove", "no marker", "torn marker"])
 def test_a_damaged_checkpoint_is_passed_over_for_the_one_before(tmp_path: Path, damage: str) -> None:
     _save(tmp_path, 5, 1)
