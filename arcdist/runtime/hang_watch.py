@@ -57,7 +57,7 @@ class HangWatch:
             return
         allowed_s = times * self.limit_s
         self._phase, self._until = f"{phase} takes longer than {allowed_s:g} s", time.monotonic() + allowed_s
-        _end_after(allowed_s)
+        end_after(allowed_s + 2 * _PEERS_S)  # a little later than the watching thread
 
     def _suspend(self, number: int, frame: FrameType | None) -> None:
         left_s, self._until = self._until - time.monotonic(), float("inf")
@@ -65,7 +65,7 @@ class HangWatch:
         os.kill(os.getpid(), signal.SIGSTOP)
         if left_s < float("inf"):
             self._until = time.monotonic() + left_s
-            _end_after(left_s)
+            end_after(max(left_s, 0) + 2 * _PEERS_S)
 
     def close(self) -> None:
         """Stop watching."""
@@ -96,9 +96,9 @@ class HangWatch:
         return "".join(f"rank {self._rank}: {line}\n" for line in [*lines, _LAST_LINE])
 
 
-def _end_after(allowed_s: float) -> None:
-    """Let faulthandler end the process where the watching thread has not, a little later."""
-    faulthandler.dump_traceback_later(max(allowed_s, 0) + 2 * _PEERS_S, exit=True, file=_STDERR)
+def end_after(seconds: float) -> None:
+    """End this process with 1 after so long, with the stacks of its threads, whatever it is doing then."""
+    faulthandler.dump_traceback_later(seconds, exit=True, file=_STDERR)
 
 
 def _stack(frame: FrameType) -> list[str]:

@@ -2,6 +2,7 @@
 
 import datetime
 import os
+import socket
 from dataclasses import dataclass, field
 
 import torch
@@ -10,6 +11,9 @@ import torch.distributed as dist
 from arcdist.errors import ArcdistError, ConfigError
 from arcdist.runtime import allocator
 from arcdist.runtime.cores import usable_cores
+from arcdist.runtime.hang_watch import end_after
+
+_LEAVING_S = 60.0
 
 
 class WorldError(ArcdistError):
@@ -109,9 +113,11 @@ def open_world(config: RuntimeConfig) -> World:
 def close_world() -> None:
     """Leave the process group, at the end of a program that went well.
 
-    After an error nobody waits for anybody: the process ends, and its peers notice.
+    After an error nobody waits for anybody: the process ends, and its peers notice. So it does, with 1 and its stacks,
+    where it has not ended by itself a minute later: a rank that does not come, a thread that does not return.
     """
     if dist.is_initialized():
+        end_after(_LEAVING_S)
         dist.barrier()  # rank 0 may hold the store, and leaves last
         dist.destroy_process_group()
 
@@ -164,5 +170,13 @@ def _join(device: torch.device, rank: int, size: int, timeout_s: int) -> None:
         reason = str(error).splitlines()[0]
         advice = "is another run using this port? Choose a free one (torchrun --master_port, or --standalone)"
         if "EADDRINUSE" not in reason and "in use" not in reason:
-            advice = "are all ranks started, and can they reach this address?"
+            advice = f"are all ranks started, and can they reach this address? {_interfaces(device)}"
         raise WorldError(f"rank {rank} of {size} cannot join the run at {address}: {reason}; {advice}") from error
+
+
+def _interfaces(device: torch.device) -> str:
+    """Return which network interfaces this host has, and how one is chosen: the wrong one reaches nobody."""
+    variable = "NCCL_SOCKET_IFNAME" if device.type == "cuda" else "GLOO_SOCKET_IFNAME"
+    names = ", ".join(name for _, name in socket.if_nameindex())
+    chosen = os.environ.get(variable)
+    return f"{socket.gethostname()} has {names}; {variable}{f' is {chosen}, and' if chosen else ''} chooses one"

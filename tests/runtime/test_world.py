@@ -38,6 +38,17 @@ def test_a_missing_peer_is_said_after_the_timeout(monkeypatch: pytest.MonkeyPatc
         open_world(RuntimeConfig(device="cpu", timeout_s=2))
 
 
+def test_a_network_interface_that_is_not_there_is_said_with_those_that_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    place = {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    for key, value in {**place, "GLOO_SOCKET_IFNAME": "nosuch0"}.items():
+        monkeypatch.setenv(key, value)
+    with pytest.raises(WorldError, match=r"nosuch0.* has (.*, )?lo.*; GLOO_SOCKET_IFNAME is nosuch0, and chooses one"):
+        open_world(RuntimeConfig(device="cpu", timeout_s=5))
+
+
 def test_a_rank_that_was_restarted_into_the_dead_ranks_store_says_so_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     told = {"TORCHELASTIC_RESTART_COUNT": "1", "TORCHELASTIC_USE_AGENT_STORE": "True"}
     for key, value in {**told, "RANK": "0", "WORLD_SIZE": "2"}.items():

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from support import end_of_ranks
 
 from arcdist.data.torch_loader import Batch
 from arcdist.errors import ConfigError
-from arcdist.runtime import collectives
+from arcdist.runtime import collectives, world
 from arcdist.runtime.hang_watch import HangWatch
 from arcdist.runtime.world import RuntimeConfig
 from arcdist.train.config import TrainConfig
@@ -108,6 +109,27 @@ def _close_in_time() -> None:
 
 def test_after_its_end_nothing_is_watched(tmp_path: Path) -> None:
     assert end_of_ranks(_close_in_time, 1, tmp_path) == [(7, "")]
+
+
+def _leave(which: str) -> None:
+    world._LEAVING_S = 2.0  # ty: ignore
+    if collectives.rank() == 1:
+        if which == "a rank that does not come":
+            time.sleep(FOREVER_S)
+        threading.Thread(target=time.sleep, args=(FOREVER_S,)).start()
+    world.close_world()
+
+
+@pytest.mark.parametrize(
+    ("which", "codes", "waits_in"),
+    [("a rank that does not come", (1, None), "barrier"), ("a thread that does not return", (0, 1), "_shutdown")],
+)
+def test_a_hang_while_leaving_ends_with_its_stack(
+    tmp_path: Path, which: str, codes: tuple["int | None", "int | None"], waits_in: str
+) -> None:
+    ends = end_of_ranks(_leave, 2, tmp_path, which)
+    assert tuple(code for code, _ in ends) == codes
+    assert waits_in in next(said for code, said in ends if code == 1)
 
 
 def test_a_limit_below_nothing_is_refused() -> None:
