@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 import traceback
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -102,8 +103,16 @@ def end_after(seconds: float) -> None:
 
 
 def _stack(frame: FrameType) -> list[str]:
-    """Return where a thread is, innermost first; without the source, for files may be what hangs."""
-    return [f"  {part.f_code.co_filename}:{line} {part.f_code.co_name}" for part, line in traceback.walk_stack(frame)]
+    """Return where a thread is, innermost first, and in which file's object; without the source: files may hang."""
+    return [
+        f"  {part.f_code.co_filename}:{line} {part.f_code.co_name}{_of_file(part)}"
+        for part, line in traceback.walk_stack(frame)
+    ]
+
+
+def _of_file(frame: FrameType) -> str:
+    path = getattr(frame.f_locals.get("self"), "__dict__", {}).get("path")
+    return f" of {path}" if isinstance(path, Path) else ""
 
 
 def _waits_in(stack: list[str]) -> str:

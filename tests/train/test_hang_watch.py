@@ -48,6 +48,28 @@ def test_a_rank_that_is_stuck_in_a_step_makes_all_ranks_print_their_stacks_and_e
     assert "runtime.step_timeout_s=0" in stuck
 
 
+def _run_whose_disk_stalls(config: TrainConfig) -> None:
+    trainer = small_trainer(config)
+
+    def stall(step: int, batch: Batch) -> Batch:
+        if step == 3 and collectives.rank() == 1:
+            os.pread = lambda *arguments: time.sleep(FOREVER_S)
+        return batch
+
+    disturb(trainer, stall)
+    trainer.run()
+
+
+def test_a_disk_that_stalls_ends_the_run_with_the_file_that_is_read(tmp_path: Path, faces: Path) -> None:
+    at_once = {"runtime": {"step_timeout_s": 3}, "data": {"loader": {"prefetch": 0}}}
+    config = small_config(tmp_path / "run", faces / "train.rec", at_once)
+    (first, waiting), (second, stuck) = end_of_ranks(_run_whose_disk_stalls, 2, tmp_path, config)
+    assert (first, second) == (1, 1)
+    assert "rank 0: step 4 takes longer than 3 s" in waiting
+    assert "rank 1: the batch of step 4 takes longer than 3 s" in stuck
+    assert f" read of {faces / 'train.rec'}\n" in stuck
+
+
 def _freeze() -> None:
     watch = HangWatch(1, collectives.rank())
     watch.open()
