@@ -3,6 +3,7 @@
 import datetime
 import os
 import socket
+import threading
 from dataclasses import dataclass, field
 
 import torch
@@ -14,6 +15,7 @@ from arcdist.runtime.cores import usable_cores
 from arcdist.runtime.hang_watch import end_after
 
 _LEAVING_S = 60.0
+_ANSWERING_S = 10.0  # past all timeouts of its own torch waits for who hears and does not answer
 
 
 class WorldError(ArcdistError):
@@ -160,6 +162,9 @@ def _join(device: torch.device, rank: int, size: int, timeout_s: int) -> None:
     if "MASTER_ADDR" not in os.environ:
         raise WorldError("WORLD_SIZE is set, but MASTER_ADDR is not; start the ranks with torchrun")
     address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+    silence = threading.Timer(2 * timeout_s + _ANSWERING_S, _give_up, [f"rank {rank} of {size}", address])
+    silence.daemon = True
+    silence.start()
     try:
         dist.init_process_group(
             "nccl" if device.type == "cuda" else "gloo",
@@ -172,6 +177,15 @@ def _join(device: torch.device, rank: int, size: int, timeout_s: int) -> None:
         if "EADDRINUSE" not in reason and "in use" not in reason:
             advice = f"are all ranks started, and can they reach this address? {_interfaces(device)}"
         raise WorldError(f"rank {rank} of {size} cannot join the run at {address}: {reason}; {advice}") from error
+    finally:
+        silence.cancel()
+
+
+def _give_up(who: str, address: str) -> None:
+    """End the process, whose main thread waits without end."""
+    told = f"arcdist: {who} cannot join the run at {address}: what hears there does not answer; is it another program?"
+    os.write(2, f"{told} Choose another port (torchrun --master_port)\n".encode())
+    os._exit(1)
 
 
 def _interfaces(device: torch.device) -> str:

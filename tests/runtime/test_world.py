@@ -1,19 +1,22 @@
 """Joining the ranks, or saying why they cannot be."""
 
+import os
 import socket
+from pathlib import Path
 
 import pytest
 import torch
+from support import CONTEXT
 
 from arcdist.errors import ConfigError
-from arcdist.runtime import collectives
+from arcdist.runtime import collectives, world
 from arcdist.runtime.precision import choose_precision
 from arcdist.runtime.world import RuntimeConfig, WorldError, open_world
 
 
 def test_without_a_launcher_the_world_is_one_process_and_opens_no_port() -> None:
-    world = open_world(RuntimeConfig(device="cpu"))
-    assert (world.rank, world.size, world.device.type) == (0, 1, "cpu")
+    alone = open_world(RuntimeConfig(device="cpu"))
+    assert (alone.rank, alone.size, alone.device.type) == (0, 1, "cpu")
     assert not collectives.is_distributed()
 
 
@@ -47,6 +50,26 @@ def test_a_network_interface_that_is_not_there_is_said_with_those_that_are(monke
         monkeypatch.setenv(key, value)
     with pytest.raises(WorldError, match=r"nosuch0.* has (.*, )?lo.*; GLOO_SOCKET_IFNAME is nosuch0, and chooses one"):
         open_world(RuntimeConfig(device="cpu", timeout_s=5))
+
+
+def _join_what_does_not_answer(port: int, said: Path) -> None:
+    os.dup2(os.open(said, os.O_CREAT | os.O_WRONLY), 2)
+    os.environ.update({"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)})
+    world._ANSWERING_S = 1.0
+    open_world(RuntimeConfig(device="cpu", timeout_s=1))
+
+
+def test_a_program_that_hears_and_does_not_answer_is_not_waited_for_without_end(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        rank = CONTEXT.Process(target=_join_what_does_not_answer, args=(port, tmp_path / "said.txt"), daemon=True)
+        rank.start()
+        rank.join(60)
+        rank.kill()
+    assert rank.exitcode == 1
+    assert f"rank 1 of 2 cannot join the run at 127.0.0.1:{port}" in (tmp_path / "said.txt").read_text()
 
 
 def test_a_rank_that_was_restarted_into_the_dead_ranks_store_says_so_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
