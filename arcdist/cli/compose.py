@@ -76,9 +76,7 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
 
 def _refuse_aliases(overrides: Sequence[str]) -> None:
     """Raise ConfigError where a file of a folder that an override names would grow beyond measure as it is read."""
-    named = re.findall(
-        r"file://([^\],'\"]+)", " ".join(one for one in overrides if one.startswith("hydra.searchpath="))
-    )
+    named = re.findall(r"file://([^\],'\"]+)", " ".join(one for one in overrides if "hydra.searchpath=" in one))
     for path in sorted(path for folder in named for path in Path(folder).rglob("*.yaml")):
         try:
             with path.open() as file:
