@@ -67,6 +67,29 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
     return tensors
 
 
+def read_tensor(folder: Path, name: str) -> Tensor:
+    """Return one tensor of a checkpoint, whole, on the CPU of this process alone.
+
+    Args:
+        folder: of the checkpoint, whose files have just been found right (``newest_checkpoint``).
+        name: as ``training_tensors`` names it.
+
+    Errors: CheckpointError where there is none of that name, or a file cannot be read.
+    """
+    try:
+        reader = SafeReader(folder, read_marker(folder)["files"])
+        told = reader.read_metadata().state_dict_metadata.get(name)
+        if not isinstance(told, TensorStorageMetadata):
+            raise CheckpointError(f"{folder}: holds no {name}")
+        tensor = torch.empty(told.size, dtype=told.properties.dtype)
+        with warnings.catch_warnings():  # notes to its own developers
+            warnings.simplefilter("ignore")
+            dcp.load({name: tensor}, storage_reader=reader, no_dist=True)
+    except (CheckpointException, OSError, ValueError, RuntimeError, pickle.UnpicklingError) as error:
+        raise CheckpointError(f"{folder}: cannot be read: {str(error).strip().splitlines()[-1]}") from error
+    return tensor
+
+
 class SafeReader(FileSystemReader):
     """Reads a checkpoint's folder.
 

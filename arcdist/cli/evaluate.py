@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from rich.console import Console
 
-from arcdist.cli import evaluate_protocol
+from arcdist.cli import evaluate_angles, evaluate_protocol
 from arcdist.cli.arguments import help_page, parse, wants_help
 from arcdist.errors import ConfigError
 from arcdist.evaluate.model_source import load_model
@@ -95,6 +95,8 @@ def main(arguments: Sequence[str]) -> int:
     protocols = [each.partition("=")[2] for each in arguments if each.startswith(("protocol=", "--protocol="))]
     if protocols:
         return evaluate_protocol.main(arguments, protocols[-1])
+    if any(each in ("analysis=angles", "--analysis=angles") for each in arguments):
+        return evaluate_angles.main(arguments)
     if wants_help(arguments):
         print(help_page(USAGE, EvaluateArguments))
         return 0

@@ -8,9 +8,9 @@ from typing import Any
 
 import torch
 
-from arcdist.data.evalsets import PairSet
 from arcdist.evaluate.angles import angle_statistics
 from arcdist.evaluate.embed import embed
+from arcdist.evaluate.genuine_people import genuine_people
 from arcdist.evaluate.report import write_json
 from arcdist.runtime import collectives
 from arcdist.runtime.world import World
@@ -73,22 +73,3 @@ def _angles_of(
     mine = slice(collectives.rank(), None, collectives.world_size())
     device = trainer.world.device
     return angle_statistics(embeddings[mine].to(device), labels[mine].to(device), classes, centers).degrees()
-
-
-def genuine_people(pairs: PairSet) -> tuple[list[bytes], torch.Tensor]:
-    """Return the distinct images of the genuine pairs, and whom each shows, int64.
-
-    Images are of one person where genuine pairs join them; a person whose pairs share no image counts as several.
-    """
-    parent: dict[bytes, bytes] = {}
-
-    def root(image: bytes) -> bytes:
-        while parent.setdefault(image, image) is not image:
-            image = parent[image]
-        return image
-
-    for pair in pairs.same.nonzero()[0]:
-        parent[root(pairs.images[2 * pair])] = root(pairs.images[2 * pair + 1])
-    images = list(parent)
-    people: dict[bytes, int] = {}
-    return images, torch.tensor([people.setdefault(root(image), len(people)) for image in images])

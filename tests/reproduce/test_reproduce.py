@@ -10,7 +10,8 @@ from arcdist.cli.compose import compose_config
 from arcdist.cli.reproduce import main
 from arcdist.data.evalsets import PairSet
 from arcdist.errors import ConfigError
-from arcdist.reproduce.cell import cell_path, genuine_people
+from arcdist.evaluate.genuine_people import genuine_people
+from arcdist.reproduce.cell import cell_path
 from arcdist.reproduce.paper import TABLES
 from arcdist.reproduce.table import collect
 

@@ -1,0 +1,199 @@
+"""``arcdist evaluate RUN analysis=angles``: the angles of the ArcFace paper's Table 3, of a run that was trained."""
+
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from rich.console import Console
+from rich.table import Table
+from torch import Tensor
+from yaml import YAMLError
+
+from arcdist.checkpoint.folder import newest_checkpoint
+from arcdist.checkpoint.reader import read_tensor
+from arcdist.cli.arguments import help_page, parse, wants_help
+from arcdist.cli.network import NetworkArguments, embed_images
+from arcdist.data.image_set import ImageSet
+from arcdist.data.selection import Selection
+from arcdist.data.sources import DataConfig
+from arcdist.errors import ConfigError, DataError
+from arcdist.evaluate.angles import angle_statistics
+from arcdist.evaluate.embed import embed
+from arcdist.evaluate.embedded_faces import read_embedded
+from arcdist.evaluate.genuine_people import genuine_people
+from arcdist.evaluate.model_source import load_model
+from arcdist.evaluate.report import write_json
+from arcdist.evaluate.sets import read_sets
+from arcdist.runtime import collectives
+from arcdist.runtime.log import set_up_log
+from arcdist.runtime.precision import choose_precision
+from arcdist.runtime.sharding import shard_rows
+from arcdist.runtime.world import World, open_world
+
+USAGE = "arcdist evaluate RUN analysis=angles [sets=[FILE.bin,…]] [key=value …] [--json PATH]"
+COLUMNS = ("W-EC", "W-Inter", "Intra", "Inter")
+
+
+@dataclass
+class _Named:
+    model: str = field(default="", metadata={"help": "a run's folder, with its checkpoints and its training set"})
+    analysis: str = field(default="angles", metadata={"help": "angles"})
+    sets: list[str] = field(default_factory=list, metadata={"help": "verification sets, .bin; empty: those of the run"})
+    training: bool = field(default=True, metadata={"help": "also on the training set, which is embedded as a whole"})
+    json: str = field(default="", metadata={"help": "file for the angles"})
+
+
+@dataclass
+class AnglesArguments(NetworkArguments, _Named):
+    """What ``analysis=angles`` is told."""
+
+    image_size: int = field(default=0, metadata={"help": "height and width in pixels; 0: the run's own"})
+    flip: bool = field(default=False, metadata={"help": "add the embedding of the mirrored image; training did not"})
+
+    def validate(self) -> None:
+        """Raise ConfigError where a value cannot be right."""
+        if not self.model:
+            raise ConfigError(f"no run is named; usage: {USAGE}")
+        NetworkArguments.validate(replace(self, image_size=self.image_size or 112))
+
+
+class TrainingImages:
+    """The images of a training set, as ``write_embeddings`` takes them."""
+
+    def __init__(self, dataset: ImageSet | Selection) -> None:
+        self._dataset = dataset
+        self.names = [str(sample) for sample in range(len(dataset))]
+
+    def labels(self) -> list[str]:
+        """Return the class of every image."""
+        return [str(label) for label in self._dataset.labels().tolist()]
+
+    def read(self, image: int) -> bytes:
+        """Return the encoded image."""
+        return self._dataset.read(image)[1]
+
+    def where(self, image: int) -> str:
+        """Return words for messages."""
+        return self._dataset.name(image)
+
+    def stamp(self, image: int) -> str:
+        """Return nothing: the embeddings are not kept."""
+        return ""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run ``arcdist evaluate analysis=angles`` and return the exit code."""
+    if wants_help(arguments):
+        print(help_page(USAGE, AnglesArguments))
+        return 0
+    asked = parse(AnglesArguments, arguments, positions=("model",))
+    asked.validate()
+    world = open_world(asked.runtime)
+    set_up_log(world.rank)
+    collectives.from_rank_0(lambda: _look_at(asked))
+    run = _read_run(Path(asked.model))
+    asked = replace(asked, image_size=asked.image_size or run.data.image_size)
+    found: dict[str, Any] = {}
+    if asked.training:
+        found["training"] = _of_training(asked, run, world)
+    for name, pairs in read_sets(_sets(asked, run)).items():
+        images, people = genuine_people(pairs)
+        embeddings = embed(
+            load_model(asked.model, asked.backbone, asked.embedding_dim).to(world.device),
+            images,
+            device=world.device,
+            batch_size=asked.batch_size,
+            flip=asked.flip,
+            image_size=asked.image_size,
+            precision=choose_precision(asked.precision, world.device),
+            name=name,
+        )
+        found[name] = _statistics(embeddings, people.numpy(), int(people.max()) + 1, None, world)
+    if world.is_first:
+        _tell(asked, found)
+    return 0
+
+
+def _look_at(asked: AnglesArguments) -> None:
+    """Read what every rank will read, so that a fault is told once."""
+    run = _read_run(Path(asked.model))
+    load_model(asked.model, asked.backbone, asked.embedding_dim)
+    read_sets(_sets(asked, run))
+    if asked.training:
+        _data(run).open()
+    elif not _sets(asked, run):
+        raise ConfigError("sets: none is named, the run has none, and training=false: there is nothing to do")
+
+
+def _read_run(folder: Path) -> DictConfig:
+    try:
+        run = OmegaConf.load(folder / "config.yaml")
+    except (OSError, YAMLError, OmegaConfBaseException) as error:
+        raise DataError(f"{folder}: is no run's folder: config.yaml: {error}") from None
+    if not isinstance(run, DictConfig) or "data" not in run:
+        raise DataError(f"{folder}: config.yaml is no run's configuration")
+    return run
+
+
+def _sets(asked: AnglesArguments, run: DictConfig) -> list[str]:
+    return list(asked.sets or OmegaConf.select(run, "evaluate.sets") or [])
+
+
+def _data(run: DictConfig) -> DataConfig:
+    try:
+        data: Any = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(DataConfig), run.data))
+    except OmegaConfBaseException as error:
+        raise DataError(f"config.yaml: data: {str(error).splitlines()[0]}") from None
+    return data
+
+
+def _of_training(asked: AnglesArguments, run: DictConfig, world: World) -> dict[str, Any]:
+    dataset = _data(run).open()
+    with tempfile.TemporaryDirectory() as own:
+        output = Path(collectives.broadcast_object(own)) / "training.npy"
+        embed_images(asked.model, TrainingImages(dataset), output, asked, world)
+        embeddings = read_embedded(output).embeddings
+        centers = _centers(Path(asked.model), run, embeddings.shape[1], dataset.num_classes)
+        found = _statistics(embeddings, dataset.labels(), dataset.num_classes, centers, world)
+        collectives.barrier()  # rank 0's folder goes when all have read it
+    return found
+
+
+def _centers(folder: Path, run: DictConfig, dim: int, classes: int) -> Tensor | None:
+    """Return this rank's rows of the head, one center a class; None of a run that has none such."""
+    newest = newest_checkpoint(folder / "checkpoints")
+    one_each = OmegaConf.select(run, "head.subcenters") == 1 and OmegaConf.select(run, "losses.softmax") != 0
+    if newest is None or not one_each:
+        return None
+    mine = shard_rows(classes, collectives.rank(), collectives.world_size())
+    return read_tensor(newest, "head.centers")[mine.start : mine.stop, :dim].float()  # without a softmax's bias
+
+
+def _statistics(
+    embeddings: Tensor, labels: np.ndarray, classes: int, centers: Tensor | None, world: World
+) -> dict[str, Any]:
+    mine = shard_rows(len(embeddings), world.rank, world.size)
+    part = slice(mine.start, mine.stop)
+    rows, people = embeddings[part].to(world.device), torch.from_numpy(labels[part]).to(world.device)
+    found = angle_statistics(rows, people, classes, None if centers is None else centers.to(world.device))
+    return {"degrees": found.degrees(), "images": found.images, "classes": found.classes}
+
+
+def _tell(asked: AnglesArguments, found: dict[str, Any]) -> None:
+    table = Table(title=f"Mean angles of {asked.model}, degrees", title_justify="left", title_style="bold")
+    table.add_column("on")
+    for heading in (*COLUMNS, "images", "classes"):
+        table.add_column(heading, justify="right")
+    for name, each in found.items():
+        angles = (each["degrees"][column] for column in COLUMNS)
+        told = ("–" if angle is None else f"{angle:.2f}" for angle in angles)
+        table.add_row(name, *told, f"{each['images']:,}", f"{each['classes']:,}")
+    Console().print(table)
+    if asked.json:
+        write_json(asked.json, {"model": asked.model, "flip": asked.flip, "angles": found})
