@@ -11,10 +11,11 @@ from rich.console import Console
 
 from arcdist.cli import evaluate_angles, evaluate_protocol
 from arcdist.cli.arguments import help_page, parse, wants_help
+from arcdist.cli.evaluate_pictures import draw_scores
 from arcdist.errors import ConfigError
 from arcdist.evaluate.model_source import load_model
 from arcdist.evaluate.protocols.registry import PROTOCOLS
-from arcdist.evaluate.report import draw, results_table, write_json
+from arcdist.evaluate.report import results_table, write_json
 from arcdist.evaluate.sets import EvaluateConfig, Grid, Scored, read_sets, score_sets
 from arcdist.evaluate.verification import pair_cosines, read_embeddings, verify
 from arcdist.margins import Combined
@@ -53,7 +54,10 @@ class EvaluateArguments:
     precision: str = field(default="fp32", metadata={"help": " | ".join(PRECISIONS)})
     grid: str = field(default="insightface", metadata={"help": "thresholds tried: insightface (0.01 apart) | exact"})
     json: str = field(default="", metadata={"help": "file for the result"})
-    pictures: str = field(default="", metadata={"help": "folder for the angle histogram and the ROC"})
+    pictures: str = field(default="", metadata={"help": "folder for the angle histogram, the ROC and the DET"})
+    hardest: int = field(
+        default=0, metadata={"help": "of pictures: also sheets of so many genuine and impostor pairs judged worst"}
+    )
     analysis: str = field(
         default="", metadata={"help": "margins: target logits and decision boundaries of the paper's losses; no model"}
     )
@@ -82,6 +86,8 @@ class EvaluateArguments:
             raise ConfigError("sets: a file of embeddings says itself which pairs it is of; leave sets out")
         if not self.sets and not _holds_embeddings(self.model):
             raise ConfigError("sets: none is named; give one or more .bin files: sets=[lfw.bin]")
+        if self.hardest < 0 or (self.hardest and (not self.pictures or _holds_embeddings(self.model))):
+            raise ConfigError(f"hardest: {self.hardest}: must be at least 0, with pictures=FOLDER and sets= of images")
         if self.precision not in PRECISIONS:
             raise ConfigError(f"precision: {self.precision!r}: must be one of {', '.join(PRECISIONS)}")
         if self.embedding_dim < 1 or self.image_size < 16:
@@ -165,6 +171,6 @@ def _tell(config: EvaluateArguments, scores: dict[str, Scored]) -> None:
         answer: dict[str, Any] = {"model": config.model, "flip": config.flip, "grid": config.grid}
         write_json(config.json, answer | {"sets": {name: result.as_dict() for name, result in results.items()}})
     if config.pictures:
-        cosines = {name: scored.cosines for name, scored in scores.items()}
-        for picture in draw(config.pictures, cosines=cosines, results=results):
+        sets = read_sets(config.sets) if config.hardest else {}
+        for picture in draw_scores(config.pictures, scores, sets, config.hardest):
             print(picture)

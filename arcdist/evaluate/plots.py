@@ -192,6 +192,36 @@ def roc_curve(path: str | Path, sets: Mapping[str, Cosines]) -> None:
         figure.savefig(path)
 
 
+def det_curve(path: str | Path, sets: Mapping[str, Cosines]) -> None:
+    """Draw the rate of false rejects over that of false accepts to a PNG, both on log axes: the DET.
+
+    The lowest decades are those of a single pair; where no pair errs, the curve ends at the axis. The dot is the EER.
+
+    Args:
+        sets: by name, the scores of genuine and of impostor pairs, the higher the more alike; a curve each.
+    """
+    lowest = [10.0 ** -math.ceil(math.log10(max(len(pair[kind]) for pair in sets.values()))) for kind in (1, 0)]
+    with matplotlib.rc_context(STYLE):
+        figure = Figure(figsize=(WIDTH_IN, 4.6))
+        axes = figure.subplots()
+        for color, (name, (genuine, impostor)) in zip(cycle(SERIES), sets.items()):
+            far, tar, _ = metrics.roc(genuine, impostor)
+            axes.plot(far.clip(lowest[0]), (1 - tar).clip(lowest[1]), color=color, drawstyle="steps-post", label=name)
+            eer = metrics.eer(genuine, impostor)
+            if eer > max(lowest):
+                axes.plot(eer, eer, "o", color=color, markersize=6, markeredgecolor="white", zorder=3)
+                axes.annotate(f"EER {eer:.2%}", (eer, eer), (7, 5), textcoords="offset points", color=color)
+        axes.plot([max(lowest), 1], [max(lowest), 1], color=MUTED, linewidth=0.8, linestyle=(0, (1, 2)))
+        axes.set(xscale="log", yscale="log", xlim=(lowest[0], 1), ylim=(lowest[1], 1))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_minor_locator(NullLocator())
+            axis.set_major_formatter(FuncFormatter(lambda rate, _: f"{round(100 * rate, 6):g}%"))
+        _head(axes, "DET", "false reject rate over false accept rate")
+        axes.set_xlabel("false accept rate")
+        axes.legend(loc="upper right")
+        figure.savefig(path)
+
+
 def cost_over_classes(path: str | Path, lines: Mapping[str, Sequence[tuple[int, float, float]]], note: str) -> None:
     """Draw a head's time for a step and its transient memory over the number of classes, on log axes, to a PNG.
 

@@ -138,9 +138,10 @@ def test_a_short_run_is_evaluated_from_its_folder(tmp_path: Path, capsys: pytest
     assert json.loads((tmp_path / "run/summary.json").read_text())["steps"] == 2
     answer = tmp_path / "answer.json"
     arguments = ["evaluate", f"{tmp_path}/run", f"sets=[{tmp_path}/held.bin]", "--json", str(answer)]
-    assert main([*arguments, f"pictures={tmp_path}/pictures"]) == 0
+    assert main([*arguments, f"pictures={tmp_path}/pictures", "hardest=3"]) == 0
     assert json.loads(answer.read_text())["sets"]["held"]["pairs"] == 20
-    assert (tmp_path / "pictures" / "roc.png").exists()
+    pictures = {"angles", "roc", "det", "held_hardest_genuine", "held_hardest_impostor"}
+    assert {path.stem for path in (tmp_path / "pictures").iterdir()} == pictures
     assert "held" in capsys.readouterr().out
 
 

@@ -11,7 +11,7 @@ def test_running_mean_is_centered_and_leaves_out_what_is_not_finite() -> None:
     assert mean.tolist() == [1.5, 1.5, 3.0, 5.0, 5.0, 6.0]
 
 
-@pytest.mark.parametrize("draw", [plots.roc_curve, plots.angle_histogram])
+@pytest.mark.parametrize("draw", [plots.roc_curve, plots.det_curve, plots.angle_histogram])
 @pytest.mark.parametrize(
     ("genuine", "impostor"),
     [([0.9], [0.1]), ([0.9] * 50, [0.9] * 50), ([1.0, -1.0], [1.0, -1.0]), ([0.1, 0.2], [0.8, 0.9])],
