@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from rich.console import Console
 
-from arcdist.cli import evaluate_angles, evaluate_protocol
+from arcdist.cli import evaluate_angles, evaluate_protocol, evaluate_quality
 from arcdist.cli.arguments import help_page, parse, wants_help
 from arcdist.cli.evaluate_pictures import draw_scores
 from arcdist.errors import ConfigError
@@ -25,6 +25,7 @@ from arcdist.runtime.log import set_up_log
 from arcdist.runtime.precision import PRECISIONS, choose_precision
 from arcdist.runtime.world import RuntimeConfig, World, open_world
 
+ANALYSES = {"angles": evaluate_angles.main, "quality": evaluate_quality.main}
 USAGE = "arcdist evaluate MODEL sets=[FILE.bin,…] [key=value …] [--json PATH]"
 PAPER_MARGINS = {
     "Norm-softmax (1, 0, 0)": Combined(m2=0.0),
@@ -59,7 +60,11 @@ class EvaluateArguments:
         default=0, metadata={"help": "of pictures: also sheets of so many genuine and impostor pairs judged worst"}
     )
     analysis: str = field(
-        default="", metadata={"help": "margins: target logits and decision boundaries of the paper's losses; no model"}
+        default="",
+        metadata={
+            "help": "margins: target logits and decision boundaries of the paper's losses, no model | angles of a run, "
+            "the paper's Table 3 | quality: norms beside the images' quality; see analysis=NAME --help"
+        },
     )
     protocol: str = field(
         default="",
@@ -73,7 +78,7 @@ class EvaluateArguments:
     def validate(self) -> None:
         """Raise ConfigError where a value cannot be right."""
         if self.analysis not in ("", "margins"):
-            raise ConfigError(f"analysis: {self.analysis!r}: must be margins")
+            raise ConfigError(f"analysis: {self.analysis!r}: must be one of margins, {', '.join(ANALYSES)}")
         if self.analysis:
             if self.model or self.sets or not self.pictures:
                 raise ConfigError(f"analysis: {self.analysis} takes no model and no sets, and needs pictures=FOLDER")
@@ -98,11 +103,11 @@ class EvaluateArguments:
 
 def main(arguments: Sequence[str]) -> int:
     """Run ``arcdist evaluate`` and return the exit code."""
-    protocols = [each.partition("=")[2] for each in arguments if each.startswith(("protocol=", "--protocol="))]
-    if protocols:
-        return evaluate_protocol.main(arguments, protocols[-1])
-    if any(each in ("analysis=angles", "--analysis=angles") for each in arguments):
-        return evaluate_angles.main(arguments)
+    asked = {key: value for key, _, value in (each.removeprefix("--").partition("=") for each in arguments)}
+    if "protocol" in asked:
+        return evaluate_protocol.main(arguments, asked["protocol"])
+    if asked.get("analysis") in ANALYSES:
+        return ANALYSES[asked["analysis"]](arguments)
     if wants_help(arguments):
         print(help_page(USAGE, EvaluateArguments))
         return 0

@@ -13,11 +13,11 @@ from arcdist.evaluate.angles import angle_statistics
 from arcdist.evaluate.embed import embed
 from arcdist.evaluate.genuine_people import genuine_people
 
-QUIET = ["analysis=angles", "runtime.device=cpu", "progress=false"]
+QUIET = ["analysis=angles", "runtime.device=cpu", "runtime.threads=1", "progress=false"]
 
 
 def test_the_angles_are_those_of_the_runs_own_net_and_centers(faces: Path, tmp_path: Path) -> None:
-    trainer = small_trainer(small_config(tmp_path / "run", faces / "train.rec"))
+    trainer = small_trainer(small_config(tmp_path / "run", faces / "train.rec", {"train": {"steps": 2}}))
     trainer.run()
     net, head, dataset = trainer.step.backbone, trainer.step.head, trainer.dataset
     images = [dataset.read(sample)[1] for sample in range(len(dataset))]
