@@ -9,7 +9,7 @@ from typing import Any, cast
 import torch
 from rich.console import Console
 
-from arcdist.cli import evaluate_angles, evaluate_protocol, evaluate_quality
+from arcdist.cli import evaluate_angles, evaluate_history, evaluate_protocol, evaluate_quality
 from arcdist.cli.arguments import help_page, parse, wants_help
 from arcdist.cli.evaluate_pictures import draw_scores
 from arcdist.errors import ConfigError
@@ -25,7 +25,7 @@ from arcdist.runtime.log import set_up_log
 from arcdist.runtime.precision import PRECISIONS, choose_precision
 from arcdist.runtime.world import RuntimeConfig, World, open_world
 
-ANALYSES = {"angles": evaluate_angles.main, "quality": evaluate_quality.main}
+ANALYSES = {"angles": evaluate_angles.main, "history": evaluate_history.main, "quality": evaluate_quality.main}
 USAGE = "arcdist evaluate MODEL sets=[FILE.bin,…] [key=value …] [--json PATH]"
 PAPER_MARGINS = {
     "Norm-softmax (1, 0, 0)": Combined(m2=0.0),
@@ -62,8 +62,8 @@ class EvaluateArguments:
     analysis: str = field(
         default="",
         metadata={
-            "help": "margins: target logits and decision boundaries of the paper's losses, no model | angles of a run, "
-            "the paper's Table 3 | quality: norms beside the images' quality; see analysis=NAME --help"
+            "help": "margins: target logits and decision boundaries of the paper's losses, no model; or one with other "
+            f"keys, see analysis=NAME --help: {', '.join(ANALYSES)}"
         },
     )
     protocol: str = field(

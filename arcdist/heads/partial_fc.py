@@ -53,7 +53,8 @@ class PartialFC(nn.Module):
         auxiliary: what else is in the loss: by name, a weight and the loss. Submodules too.
 
     ``centers`` are this rank's, ``[S · K, D]``, the K of a class one after another; for a margin with a bias
-    ``[S, D + 1]``, whose last column it is.
+    ``[S, D + 1]``, whose last column it is. ``own_cosine`` is ``[B]``, of the rows of all ranks in the last ``forward``
+    to their own centers; None before it, and where the margin takes no cosines.
 
     Memory: this rank's centers; ``B · block`` logits; what ``tuning`` keeps; the centers' gradient, unless ``fuse`` has
     been called.
@@ -96,6 +97,7 @@ class PartialFC(nn.Module):
         if self.margin.bias:
             centers = F.pad(centers, (0, 1))
         self.centers = nn.Parameter(centers.to(device, dtype))
+        self.own_cosine: Tensor | None = None
         self._update: RowUpdate | None = None
         self._pending: CentersGradient | None = None
         self._step: int | None = None
@@ -209,6 +211,8 @@ class PartialFC(nn.Module):
                         *(collectives.rank(), collectives.world_size()),
                     )
                 )
+        if self.softmax and self.margin.unit_embeddings and self.margin.unit_centers:
+            self.own_cosine = cosine.detach()
         if self._step is None:
             self._round = 0
             if self.training:

@@ -71,18 +71,18 @@ class Metrics:
         """Note how long a step waited for its batch."""
         self.wait_s += seconds
 
-    def record(self, step: int, loss: Tensor, learning_rate: float, slowest: Mapping[str, float]) -> None:
+    def record(self, step: int, loss: Tensor, learning_rate: float, more: Mapping[str, float]) -> None:
         """Take note of step ``step`` (counted from 1), whose loss may still be computing.
 
-        What is recorded is the mean of the losses that are finite, and what ``Stragglers`` reports of the slowest rank.
+        What is recorded is the mean of the losses that are finite, and what more is told of the step.
         """
         self._losses.append(loss)
         if self._bar:
             self._bar.update(self._task, completed=step)
         if step % self.every == 0 or step == self.total_steps:
-            self._write_losses(step, learning_rate, slowest)
+            self._write_losses(step, learning_rate, more)
 
-    def _write_losses(self, step: int, learning_rate: float, slowest: Mapping[str, float]) -> None:
+    def _write_losses(self, step: int, learning_rate: float, more: Mapping[str, float]) -> None:
         losses = [loss for loss in torch.stack(self._losses).tolist() if math.isfinite(loss)] or [math.nan]
         self._losses.clear()
         self.pause()
@@ -95,7 +95,7 @@ class Metrics:
             self._rising.look_at(step, loss)
         stall = waited / max(seconds, 1e-9)
         values = {"loss": loss, "learning_rate": learning_rate, "images_per_s": rate, "data_wait_share": stall}
-        self.write(step, {**values, **slowest})
+        self.write(step, {**values, **more})
         if self._bar:
             self._bar.update(self._task, note=f"loss {loss:.3f}  {rate:,.0f} images/s")
         elif not self.quiet:

@@ -31,8 +31,10 @@ from arcdist.train.config import TrainConfig
 from arcdist.train.initial import centers_from_means, load_initial
 from arcdist.train.memory import memory_advice
 from arcdist.train.metrics import Metrics
+from arcdist.train.own_angles import own_angles
 from arcdist.train.same_run import check_same_run
 from arcdist.train.same_start import check_same_data, check_same_program
+from arcdist.train.step import Step
 from arcdist.train.void_steps import REMEDY, DivergedError, VoidSteps
 
 _log = logging.getLogger("arcdist")
@@ -142,8 +144,10 @@ class Trainer:
             learning_rate = self.step.learning_rate
             self.step.head.margin.strength = self.config.margin.strength(self.step.count, self.total_steps)
             loss = self.step(batch, bool(self.stop))
-            slowest = self.step.stragglers.report(self.step.count) if self._due(self.config.train.log_every) else {}
-            self.metrics.record(self.step.count, loss, learning_rate, slowest)
+            more: dict[str, float] = {}
+            if self._due(self.config.train.log_every):
+                more = self.step.stragglers.report(self.step.count) | own_angles(self.step.head)
+            self.metrics.record(self.step.count, loss, learning_rate, more)
             last = self.step.count == self.total_steps
             saves = self._due(self.config.checkpoint.every)
             verdicts = self.step.verdicts.read(all_of_them=last or saves)  # so that no void step is saved unseen
