@@ -11,7 +11,7 @@ WHEELS := $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find
 export UV_FIND_LINKS := $(or $(UV_FIND_LINKS),$(WHEELS))
 TORCH := $(if $(UV_FIND_LINKS),,--torch-backend=$(if $(shell command -v nvidia-smi 2>/dev/null),auto,cpu))
 
-.PHONY: help setup demo test lint bench soak package clean
+.PHONY: help setup demo toy test lint bench soak package clean
 
 help:
 	@echo "make demo    render faces, train on $(RANKS) ranks, verify on people never seen: about 5 minutes on 2 cores"
@@ -19,6 +19,7 @@ help:
 	@echo "make bench   measure head, step and loaders against what others do, in minutes on 2 cores, which should be idle"
 	@echo "make soak    kill ranks, nodes and links of runs for up to 30 minutes, as root, and write runs/soak.json"
 	@echo "make package a wheel and a source archive in dist/, checked"
+	@echo "make toy     draw eight people in two dimensions under the losses that led to ArcFace: minutes on a core"
 	@echo "make setup   the virtual environment in .venv alone"
 	@echo "make lint    ruff and ty alone"
 
@@ -46,6 +47,9 @@ lint: setup
 
 test: lint
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+toy: setup
+	$(BIN)/arcdist reproduce toy picture=runs/toy.png --json runs/toy.json
 
 bench: setup
 	@mkdir -p runs/bench

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from arcdist.cli import reproduce_toy
 from arcdist.cli.arguments import help_page, parse, wants_help
 from arcdist.cli.compose import compose_config
 from arcdist.errors import ConfigError
@@ -19,7 +20,7 @@ from arcdist.runtime.log import set_up_log
 from arcdist.runtime.world import open_world
 from arcdist.train.config import TrainConfig
 
-USAGE = "arcdist reproduce table2|table3|table4 [methods=[NAME,…]] [key=value …] [--json PATH]"
+USAGE = "arcdist reproduce table2|table3|table4|toy [methods=[NAME,…]] [key=value …] [--json PATH]"
 _WIDTH = 150
 _WITHOUT_SCALE = ("margin=softmax", "margin=a_softmax")
 
@@ -61,6 +62,8 @@ class ReproduceArguments:
 
 def main(arguments: Sequence[str]) -> int:
     """Run ``arcdist reproduce`` and return the exit code."""
+    if "toy" in arguments[:1]:
+        return reproduce_toy.main(arguments[1:])
     if wants_help(arguments):
         print(help_page(USAGE, ReproduceArguments))
         return 0

@@ -34,7 +34,6 @@ from arcdist.train.metrics import Metrics
 from arcdist.train.own_angles import own_angles
 from arcdist.train.same_run import check_same_run
 from arcdist.train.same_start import check_same_data, check_same_program
-from arcdist.train.step import Step
 from arcdist.train.void_steps import REMEDY, DivergedError, VoidSteps
 
 _log = logging.getLogger("arcdist")
