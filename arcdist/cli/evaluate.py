@@ -103,11 +103,10 @@ class EvaluateArguments:
 
 def main(arguments: Sequence[str]) -> int:
     """Run ``arcdist evaluate`` and return the exit code."""
-    asked = {key: value for key, _, value in (each.removeprefix("--").partition("=") for each in arguments)}
-    if "protocol" in asked:
-        return evaluate_protocol.main(arguments, asked["protocol"])
-    if asked.get("analysis") in ANALYSES:
-        return ANALYSES[asked["analysis"]](arguments)
+    if protocol := _value_of("protocol", arguments):
+        return evaluate_protocol.main(arguments, protocol)
+    if (analysis := _value_of("analysis", arguments)) in ANALYSES:
+        return ANALYSES[analysis](arguments)
     if wants_help(arguments):
         print(help_page(USAGE, EvaluateArguments))
         return 0
@@ -125,6 +124,16 @@ def main(arguments: Sequence[str]) -> int:
     if world.is_first:
         _tell(config, scores)
     return 0
+
+
+def _value_of(key: str, arguments: Sequence[str]) -> str:
+    """Return what a key is set to, empty where it is not: it decides which other keys there are."""
+    for argument, following in zip(arguments, [*arguments[1:], ""]):
+        if argument == f"--{key}":
+            return following
+        if argument.removeprefix("--").startswith(f"{key}="):
+            return argument.partition("=")[2]
+    return ""
 
 
 def _draw_margins(config: EvaluateArguments) -> None:

@@ -111,6 +111,7 @@ def test_faults_are_said_in_one_line(tmp_path: Path, model: str, capsys: pytest.
     (tmp_path / "pairs.txt").write_text("a\t1\t2\n")
     pairs = f"pairs={tmp_path}/pairs.txt"
     assert "must be one of lfw, " in refused(capsys, 2, file, "protocol=lwf")
+    assert "must be one of lfw, " in refused(capsys, 2, file, "--protocol", "lwf")
     assert "pairs: is not given" in refused(capsys, 2, file, "protocol=lfw")
     assert "piars: no such key; did you mean 'pairs'?" in refused(capsys, 2, file, "protocol=lfw", "piars=x")
     assert "grid: 'fine'" in refused(capsys, 2, file, "protocol=lfw", pairs, "grid=fine")

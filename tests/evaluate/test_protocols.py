@@ -41,7 +41,7 @@ def scored(config: ProtocolConfig, people: dict[str, object], noise: float = 0.0
     index = FaceIndex(names, [str(people.get(name, "")) for name in names], "faces")
     plan = config.plan(index)
     outcome = plan.score({name: rows[torch.from_numpy(part)] for name, part in plan.parts.items()})
-    json.dumps(outcome.details)
+    json.dumps(outcome.details, allow_nan=False)
     return outcome
 
 

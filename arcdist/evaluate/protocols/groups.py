@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -37,9 +38,13 @@ class GroupsConfig:
             grid = cast(Grid, self.grid)
             results = {group: verify(embeddings[group].numpy(), labels[group], grid=grid) for group in GROUPS}
             spread = group_spread({group: result.accuracy for group, result in results.items()})
+            ratio = spread.error_ratio if math.isfinite(spread.error_ratio) else None
             return Outcome(
                 {**spread.accuracy, "average": spread.mean, "STD": spread.std},
-                {"spread": asdict(spread), "groups": {group: result.as_dict() for group, result in results.items()}},
+                {
+                    "spread": asdict(spread) | {"error_ratio": ratio},
+                    "groups": {group: result.as_dict() for group, result in results.items()},
+                },
                 [
                     f"each group by its own thresholds; STD with n, {100 * spread.std_unbiased:.2f} with n − 1",
                     f"SER, the largest error over the smallest: {spread.error_ratio:.2f}",
