@@ -39,9 +39,7 @@ class RuntimeConfig:
     )
     deterministic: bool = field(
         default=False,
-        metadata={
-            "help": "kernels that give the same bits in every run, where there are several; on a GPU they cost time"
-        },
+        metadata={"help": "kernels that give the same bits in every run, where there are several; they cost time"},
     )
     check_every: int = field(
         default=1000,
