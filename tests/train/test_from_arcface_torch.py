@@ -10,7 +10,10 @@ from support import run_ranks
 from torch import Tensor, nn
 
 from arcdist.backbones import create_backbone
+from arcdist.checkpoint.arcface_torch import load_arcface_torch
 from arcdist.checkpoint.marker import CheckpointError
+from arcdist.checkpoint.state import training_tensors
+from arcdist.optim.optimizers import OptimConfig
 from arcdist.train.config import TrainConfig
 
 SGD = {"optim": {"name": "sgd", "lr": 0.05, "schedule": {"name": "polynomial", "warmup_steps": 0}}}
@@ -31,7 +34,9 @@ def _steps(config: TrainConfig, steps: int) -> dict[str, Tensor]:
     return {name: tensor.clone() for name, tensor in trainer._tensors().items()}
 
 
-def _save_as_arcface_torch(tensors: dict[str, Tensor], folder: Path, ranks: int, optimizer: str) -> None:
+def _save_as_arcface_torch(
+    tensors: dict[str, Tensor], folder: Path, ranks: int, optimizer: str, network: nn.Module | None = None
+) -> None:
     """Write what train_v2.py writes with ``save_all_states``, by the classes that it uses."""
     folder.mkdir(exist_ok=True)
     centers = tensors["head.centers"]
@@ -39,7 +44,7 @@ def _save_as_arcface_torch(tensors: dict[str, Tensor], folder: Path, ranks: int,
     for rank in range(ranks):
         rows = num_classes // ranks + int(rank < num_classes % ranks)
         start = num_classes // ranks * rank + min(rank, num_classes % ranks)
-        backbone = create_backbone("tiny", 32)
+        backbone = create_backbone("tiny", 32) if network is None else network
         backbone.load_state_dict(
             {k.removeprefix("backbone."): t for k, t in tensors.items() if k.startswith("backbone.")}
         )
@@ -114,6 +119,23 @@ def test_the_same_command_started_again_goes_on_with_what_it_has_done_itself(
     resume = {"resume": str(theirs / "sgd")}
     _run(small_config(tmp_path, faces / "train.rec", SGD, resume, {"train": {"steps": 6}}))
     assert small_trainer(small_config(tmp_path, faces / "train.rec", SGD, resume)).step.count == 6
+
+
+def test_a_frozen_parameter_counts_where_its_optimizer_numbers_them(tmp_path: Path) -> None:
+    """An iResNet's last scale is among the parameters, but has no momentum."""
+    torch.manual_seed(0)
+    backbone, centers = create_backbone("small_thin", 8), nn.Parameter(torch.randn(5, 8))
+    optimizer = OptimConfig().build(backbone, centers)
+    for state in optimizer.state.values():
+        state["momentum_buffer"].normal_()
+    tensors = training_tensors(backbone, centers, 5, optimizer)
+    expected = {name: tensor.clone() for name, tensor in tensors.items()}
+    assert "optimizer.backbone.features.weight.momentum_buffer" not in expected
+    _save_as_arcface_torch(expected, tmp_path, 2, "sgd", create_backbone("small_thin", 8))
+    for tensor in tensors.values():
+        tensor.detach().zero_()
+    assert load_arcface_torch(tmp_path, tensors) == EPOCHS
+    torch.testing.assert_close(tensors, expected, rtol=0, atol=0)
 
 
 def _broken(theirs: Path, folder: Path, change) -> Path:
