@@ -21,7 +21,7 @@ USAGE = "arcdist embed MODEL IMAGES OUT.npy|OUT.safetensors [key=value …] [--j
 @dataclass
 class _Named:
     model: str = field(
-        default="", metadata={"help": "a run's or checkpoint's folder, .safetensors, or insightface's .pt"}
+        default="", metadata={"help": "a run's or checkpoint's folder, .safetensors, insightface's .pt, or .onnx"}
     )
     images: str = field(
         default="", metadata={"help": "a .rec, a .bin, an image, or a folder of images and of folders of them"}

@@ -44,7 +44,9 @@ class EvaluateArguments:
 
     model: str = field(
         default="",
-        metadata={"help": "a run's or checkpoint's folder, .safetensors, insightface's .pt, or embeddings .npz/.npy"},
+        metadata={
+            "help": "a run's or checkpoint's folder, .safetensors, insightface's .pt, .onnx, or embeddings .npz/.npy"
+        },
     )
     sets: list[str] = field(default_factory=list, metadata={"help": "verification sets, .bin files"})
     backbone: str = field(default="", metadata={"help": "the network of a .pt; arcdist's own files say it themselves"})

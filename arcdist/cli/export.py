@@ -6,6 +6,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.status import Status
+
 from arcdist.backbones.onnx_net import PIXELS
 from arcdist.cli.arguments import help_page, parse, wants_help
 from arcdist.cli.quantization import quantize_and_compare
@@ -107,17 +110,24 @@ def _export(config: ExportArguments) -> dict[str, Any]:
     if config.kind == "int8":
         with tempfile.TemporaryDirectory() as folder:
             whole = Path(folder) / "float32.onnx"
-            parity = export_onnx(model, whole, graph, metadata, opset=config.opset)
+            with _busy(whole):
+                parity = export_onnx(model, whole, graph, metadata, opset=config.opset)
             return {"parity": parity.as_dict(), **_quantize(config, whole)}
-    if config.kind == "pt2":
-        parity, made = export_program(model, output, graph, metadata), "torch.export"
-    elif config.kind == "insightface":
-        parity, made = export_insightface(model, output, size, metadata), f"ONNX of opset {OPSET}"
-    else:
-        parity, made = export_onnx(model, output, graph, metadata, opset=config.opset), f"ONNX of opset {config.opset}"
+    with _busy(output):
+        if config.kind == "pt2":
+            parity, made = export_program(model, output, graph, metadata), "torch.export"
+        elif config.kind == "insightface":
+            parity, made = export_insightface(model, output, size, metadata), f"ONNX of opset {OPSET}"
+        else:
+            parity = export_onnx(model, output, graph, metadata, opset=config.opset)
+            made = f"ONNX of opset {config.opset}"
     print(f"{output}: {made}, {output.stat().st_size / 1e6:.1f} MB, any batch; takes {PIXELS[graph.input]}")
     print(f"against torch, {parity}")
     return {"made": made, **asdict(graph), "parity": parity.as_dict()}
+
+
+def _busy(path: Path) -> Status:
+    return Console(stderr=True).status(f"tracing the network, writing {path.name}, comparing it with torch")
 
 
 def _quantize(config: ExportArguments, whole: Path) -> dict[str, Any]:
