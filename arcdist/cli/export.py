@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.status import Status
 
+from arcdist.backbones import takes_any_size
 from arcdist.backbones.onnx_net import PIXELS
 from arcdist.cli.arguments import help_page, parse, wants_help
 from arcdist.cli.quantization import quantize_and_compare
@@ -71,13 +72,13 @@ class ExportArguments:
             raise ConfigError(f"output: {self.output!r}: must end in {suffix}")
         if Path(self.model).suffix == ".onnx" and self.kind != "int8":
             raise ConfigError(f"model: {self.model!r}: is an exported file already; name the weights that it is of")
-        if self.embedding_dim < 1 or (self.image_size and self.image_size < 16):
-            raise ConfigError("embedding_dim and image_size: must be at least 1 and 16")
+        if self.embedding_dim < 1:
+            raise ConfigError(f"embedding_dim: {self.embedding_dim}: must be at least 1")
         if (self.kind == "int8") != bool(self.calibration):
             raise ConfigError("calibration: images for kind int8, which needs them; a .rec, a .bin or a folder")
         if self.calibration_images < 1:
             raise ConfigError(f"calibration_images: {self.calibration_images}: must be at least 1")
-        GraphConfig(self.input).validate()
+        GraphConfig(self.input, image_size=self.image_size or GraphConfig.image_size).validate()
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -105,7 +106,10 @@ def _export(config: ExportArguments) -> dict[str, Any]:
         files = [path.name for path in export_hub(model, output, provenance, name, config.license)]
         print(f"{output}: {', '.join(files)}")
         return {"files": files}
-    size, metadata = config.image_size or provenance.network.image_size, provenance.metadata(config.license)
+    network, metadata = provenance.network, provenance.metadata(config.license)
+    size = config.image_size or network.image_size
+    if size != GraphConfig.image_size and not takes_any_size(network.backbone):
+        raise ConfigError(f"image_size: {size}: {network.backbone} takes images of 112 pixels only")
     graph = GraphConfig(config.input, config.normalize, size)
     if config.kind == "int8":
         with tempfile.TemporaryDirectory() as folder:

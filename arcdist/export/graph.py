@@ -27,6 +27,8 @@ class GraphConfig:
         if self.input not in PIXELS:
             told = "; ".join(f"{name}: {meaning}" for name, meaning in PIXELS.items())
             raise ConfigError(f"input: {self.input!r}: must be one of {', '.join(PIXELS)} ({told})")
+        if not 16 <= self.image_size <= 1024:
+            raise ConfigError(f"image_size: {self.image_size}: must be from 16 to 1024")
 
     def takes(self, pixels: Tensor) -> Tensor:
         """Return images as the graph takes them, of pixels as decoders give them: uint8 ``[b, H, W, 3]``."""

@@ -5,6 +5,7 @@ import logging
 import tempfile
 from collections.abc import Generator, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -18,7 +19,8 @@ def quantize(source: Path, output: Path, batches: Iterable[np.ndarray], pixels: 
 
     Weights are signed, with a scale for each channel; activations unsigned, with one scale a tensor, by the least and
     the largest value that it takes on real images. Weights use 7 of their bits: on processors without VNNI sums of
-    larger products overflow. What onnxruntime has no integers for stays in float32.
+    larger products overflow. A PReLU is written as (1 − slope)·ReLU(x) + slope·x, which onnxruntime has integers for;
+    what it has none for stays in float32.
 
     Args:
         source: a float32 ONNX file of one input.
@@ -51,9 +53,11 @@ def quantize(source: Path, output: Path, batches: Iterable[np.ndarray], pixels: 
         folded = Path(folder) / "folded.onnx"
         try:
             quant_pre_process(source, folded, skip_symbolic_shape=True)
-            name = onnx.load(folded, load_external_data=False).graph.input[0].name
+            model = onnx.load(folded)
+            name = model.graph.input[0].name
+            _write_prelu_by_parts(model.graph)
             quantize_static(
-                folded,
+                model,
                 aside,
                 Reader(),
                 quant_format=QuantFormat.QDQ,
@@ -69,6 +73,29 @@ def quantize(source: Path, output: Path, batches: Iterable[np.ndarray], pixels: 
             onnx.save(model, aside)
         except (ValueError, RuntimeError) as error:
             raise DataError(f"{source}: cannot be quantized: {str(error).splitlines()[0]}") from None
+
+
+def _write_prelu_by_parts(graph: Any) -> None:
+    """Replace every PReLU of an ONNX graph, whose slopes are constants, by a ReLU, two products and a sum."""
+    from onnx import helper, numpy_helper
+
+    constants = {one.name: one for one in graph.initializer}
+    nodes = []
+    for node in graph.node:
+        if node.op_type != "PRelu" or node.input[1] not in constants:
+            nodes.append(node)
+            continue
+        (x, slope), y = node.input, node.output[0]
+        positive, above, line, rest = (f"{y}_{part}" for part in ("positive", "above", "line", "rest"))
+        graph.initializer.append(numpy_helper.from_array(1 - numpy_helper.to_array(constants[slope]), rest))
+        nodes += [
+            helper.make_node("Relu", [x], [positive], positive),
+            helper.make_node("Mul", [positive, rest], [above], above),
+            helper.make_node("Mul", [x, slope], [line], line),
+            helper.make_node("Add", [above, line], [y], y),
+        ]
+    del graph.node[:]
+    graph.node.extend(nodes)
 
 
 @contextlib.contextmanager

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import warnings
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +70,7 @@ def export_onnx(
     program.model.ir_version = onnx.helper.find_min_ir_version_for([onnx.helper.make_opsetid("", opset)])
     with written(path) as aside:
         program.save(aside, external_data=False)
-        return compare(graph, Runner(aside), str(path))
+        return compare(graph, _runner(aside), str(path))
 
 
 def export_insightface(backbone: nn.Module, path: Path, image_size: int, metadata: Mapping[str, str]) -> Parity:
@@ -91,23 +91,13 @@ def export_insightface(backbone: nn.Module, path: Path, image_size: int, metadat
     return export_onnx(backbone, path, config, metadata, input_name=_INSIGHTFACE_INPUT)
 
 
-class Runner:
-    """An ONNX file under onnxruntime: what the graph takes to what it gives.
+def _runner(path: Path) -> Callable[[Tensor], Tensor]:
+    """Return an ONNX file under onnxruntime, as a function of what the graph takes."""
+    import onnxruntime
 
-    Args:
-        path: of the file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        import onnxruntime
-
-        self._session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-        (self._input,) = self._session.get_inputs()
-
-    def __call__(self, images: Tensor) -> Tensor:
-        """Return embeddings ``[b, D]``."""
-        (embeddings,) = self._session.run(None, {self._input.name: images.numpy()})
-        return torch.from_numpy(np.asarray(embeddings))
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    (images,) = session.get_inputs()
+    return lambda batch: torch.from_numpy(np.asarray(session.run(None, {images.name: batch.numpy()})[0]))
 
 
 @contextlib.contextmanager

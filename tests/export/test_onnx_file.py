@@ -16,8 +16,9 @@ from arcdist.backbones import create_backbone
 from arcdist.backbones.mobilefacenet import MobileFaceNet
 from arcdist.backbones.vit import VisionTransformer
 from arcdist.cli.main import main
+from arcdist.errors import ConfigError
 from arcdist.export.graph import Graph, GraphConfig
-from arcdist.export.onnx_file import export_onnx
+from arcdist.export.onnx_file import export_insightface, export_onnx
 from arcdist.export.parity import ExportError, compare
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, 112, 112, 3), np.uint8)
@@ -160,7 +161,8 @@ def test_a_network_that_has_diverged_is_refused() -> None:
         (["onnx", "out.pt"], "output: 'out.pt': must end in .onnx"),
         (["onnx", "out.onnx", "opset=11"], "opset: 11: must be from 18 to"),
         (["onnx", "out.onnx", "input=bytes"], "input: 'bytes': must be one of normalized, float, uint8"),
-        (["insightface", "out.onnx", "image_size=96"], "image_size: 96: insightface takes"),
+        (["onnx", "out.onnx", "image_size=96"], "image_size: 96: small_thin takes images of 112 pixels only"),
+        (["onnx", "out.onnx", "image_size=9999"], "image_size: 9999: must be from 16 to 1024"),
         (["onnx", "out.onnx", "model=other.onnx"], "model: 'other.onnx': is an exported file already"),
     ],
 )
@@ -172,6 +174,12 @@ def test_what_cannot_be_written_is_said_in_a_line(
     said = capsys.readouterr().err
     assert message in said
     assert len(said.splitlines()) == 1
+
+
+@pytest.mark.parametrize("size", [32, 120, 192])
+def test_a_size_that_insightface_takes_for_another_kind_of_network_is_refused(size: int, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=f"image_size: {size}: insightface takes"):
+        export_insightface(create_backbone("tiny", 8), tmp_path / "net.onnx", size, {})
 
 
 def test_what_is_not_installed_is_named_with_the_command_that_installs_it(
