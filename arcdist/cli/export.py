@@ -23,6 +23,14 @@ from arcdist.export.program import export_program
 from arcdist.export.provenance import provenance_of
 
 SUFFIXES = {"hub": "", "onnx": ".onnx", "insightface": ".onnx", "pt2": ".pt2", "int8": ".onnx"}
+_GRAPH = {"image_size", "input", "normalize", "opset"}
+_KEYS = {  # by kind: those of the keys below that mean something for it, beside what all have
+    "hub": {"name"},
+    "onnx": _GRAPH,
+    "insightface": {"image_size"},
+    "pt2": _GRAPH - {"opset"},
+    "int8": _GRAPH | {"calibration", "calibration_images", "sets"},
+}
 USAGE = f"arcdist export {'|'.join(SUFFIXES)} OUT model=RUN|CHECKPOINT|FILE [key=value …] [--json PATH]"
 
 
@@ -74,11 +82,22 @@ class ExportArguments:
             raise ConfigError(f"model: {self.model!r}: is an exported file already; name the weights that it is of")
         if self.embedding_dim < 1:
             raise ConfigError(f"embedding_dim: {self.embedding_dim}: must be at least 1")
-        if (self.kind == "int8") != bool(self.calibration):
-            raise ConfigError("calibration: images for kind int8, which needs them; a .rec, a .bin or a folder")
+        self._refuse_idle_keys()
+        if self.kind == "int8" and not self.calibration:
+            raise ConfigError("calibration: int8 needs images like those that it will meet: a .rec, a .bin or a folder")
         if self.calibration_images < 1:
             raise ConfigError(f"calibration_images: {self.calibration_images}: must be at least 1")
         GraphConfig(self.input, image_size=self.image_size or GraphConfig.image_size).validate()
+
+    def _refuse_idle_keys(self) -> None:
+        """Raise ConfigError for a key that would change nothing."""
+        is_made = Path(self.model).suffix == ".onnx"
+        taken = _KEYS[self.kind] - _GRAPH if is_made else _KEYS[self.kind]
+        default = ExportArguments()
+        for key in sorted(set().union(*_KEYS.values()) - taken):
+            if getattr(self, key) != getattr(default, key):
+                of = "an ONNX file, which is as it is" if is_made else f"an export of kind {self.kind}"
+                raise ConfigError(f"{key}: {getattr(self, key)}: means nothing for {of}")
 
 
 def main(arguments: Sequence[str]) -> int:

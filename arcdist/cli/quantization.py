@@ -1,7 +1,7 @@
 """Quantization to 8 bits with the images of a user, and what it changes."""
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,9 @@ def quantize_and_compare(source: Path, output: Path, calibration: str, images: i
     pairs, before = read_sets(sets), OnnxBackbone(source)
     pixels = _pixels(calibration, images, before.image_size)
     config = GraphConfig(before.pixels, image_size=before.image_size)
-    batches = (config.takes(batch).numpy() for batch in _batches(pixels, before.rows or _BATCH))
+    whole = [part for part in pixels.split(before.rows or _BATCH) if before.rows in (None, len(part))]
+    shown = track(whole, "calibrating", console=Console(stderr=True), transient=True)
+    batches = (config.takes(batch).numpy() for batch in shown)
     quantize(source, output, batches, before.pixels)
     after = OnnxBackbone(output)
     told: dict[str, Any] = {"calibration_images": len(pixels), "cosine_to_float32": _cosines(before, after, pixels)}
@@ -70,12 +72,6 @@ def _pixels(path: str, count: int, size: int) -> Tensor:
     images = open_images(path)
     chosen = np.unique(np.linspace(0, len(images.names) - 1, count).round().astype(int)).tolist()
     return torch.from_numpy(np.stack([square_pixels(images.read(i), images.where(i), size) for i in chosen]))
-
-
-def _batches(pixels: Tensor, rows: int) -> Iterator[Tensor]:
-    """Yield whole batches, showing how many are done."""
-    whole = [part for part in pixels.split(rows) if len(part) == rows] or [pixels]
-    yield from track(whole, "calibrating", console=Console(stderr=True), transient=True)
 
 
 def _cosines(before: OnnxBackbone, after: OnnxBackbone, pixels: Tensor) -> dict[str, float]:

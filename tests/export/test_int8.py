@@ -97,8 +97,11 @@ def test_an_onnx_file_of_others_is_quantized_as_it_is(faces: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["int8", "out.onnx", "model=net.pt"], "calibration: images for kind int8, which needs them"),
-        (["onnx", "out.onnx", "model=net.pt", "calibration=a.rec"], "calibration: images for kind int8"),
+        (["int8", "out.onnx", "model=net.pt"], "calibration: int8 needs images like those that it will meet"),
+        (
+            ["int8", "out.onnx", "model=net.onnx", "calibration=a.rec", "opset=20"],
+            "opset: 20: means nothing for an ONNX",
+        ),
         (["int8", "out.onnx", "model=net.pt", "calibration=a.rec", "calibration_images=0"], "must be at least 1"),
     ],
 )

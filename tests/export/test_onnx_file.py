@@ -163,6 +163,9 @@ def test_a_network_that_has_diverged_is_refused() -> None:
         (["onnx", "out.onnx", "input=bytes"], "input: 'bytes': must be one of normalized, float, uint8"),
         (["onnx", "out.onnx", "image_size=96"], "image_size: 96: small_thin takes images of 112 pixels only"),
         (["onnx", "out.onnx", "image_size=9999"], "image_size: 9999: must be from 16 to 1024"),
+        (["onnx", "out.onnx", "sets=[a.bin]"], "sets: ['a.bin']: means nothing for an export of kind onnx"),
+        (["insightface", "out.onnx", "normalize=true"], "normalize: True: means nothing for an export of kind insigh"),
+        (["pt2", "out.pt2", "opset=20"], "opset: 20: means nothing for an export of kind pt2"),
         (["onnx", "out.onnx", "model=other.onnx"], "model: 'other.onnx': is an exported file already"),
     ],
 )
