@@ -21,7 +21,10 @@ IMAGES = torch.linspace(-1, 1, 2 * 3 * 32 * 32).reshape(2, 3, 32, 32)
 def run(tmp_path_factory: pytest.TempPathFactory, faces: Path) -> Path:
     """Return the folder of a finished run that was evaluated, and kept its best step."""
     folder = tmp_path_factory.mktemp("a_secret_place") / "run"
-    evaluates = {"evaluate": {"sets": [str(faces / "held_out.bin")]}, "checkpoint": {"best": "held_out.accuracy"}}
+    evaluates = {
+        "evaluate": {"sets": [str(faces / "held_out.bin")]},
+        "checkpoint": {"best": "held_out.accuracy", "every": 6},
+    }
     small_trainer(small_config(folder, faces / "train.rec", evaluates)).run()
     return folder
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 import torch
-from small_runs import small_config, small_trainer, weights
+from small_runs import small_config, small_trainer
 from support import run_ranks
 from torch import Tensor, nn
 
@@ -15,6 +15,7 @@ from arcdist.checkpoint.marker import CheckpointError
 from arcdist.checkpoint.state import training_tensors
 from arcdist.optim.optimizers import OptimConfig
 from arcdist.train.config import TrainConfig
+from arcdist.train.trainer import Trainer
 
 SGD = {"optim": {"name": "sgd", "lr": 0.05, "schedule": {"name": "polynomial", "warmup_steps": 0}}}
 ADAMW = {"optim": {"name": "adamw", "lr": 1e-3}}
@@ -22,13 +23,12 @@ EIGHT = {"train": {"steps": 8}}
 EPOCHS, STEPS = 2, 5  # 60 images in batches of 24
 
 
-def _steps(config: TrainConfig, steps: int) -> dict[str, Tensor]:
-    """Do some steps of a run and return its tensors."""
-    trainer = small_trainer(config)
+def _steps(trainer: Trainer, until: int) -> dict[str, Tensor]:
+    """Let a run go on to a step, and return its tensors then."""
     trainer.step.warm_up(32)
     for batch in trainer._batches():
         trainer.step(batch)
-        if trainer.step.count == steps:
+        if trainer.step.count == until:
             break
     trainer.step.settle()
     return {name: tensor.clone() for name, tensor in trainer._tensors().items()}
@@ -75,17 +75,14 @@ def _save_as_arcface_torch(
         )
 
 
-def _run(config: TrainConfig) -> None:
-    small_trainer(config).run()
-
-
 @pytest.fixture(scope="module")
 def theirs(tmp_path_factory: pytest.TempPathFactory, faces: Path) -> Path:
-    """Return a folder with ``sgd`` and ``adamw``, trainings of three ranks after two epochs, and what they hold."""
+    """Return a folder with ``sgd`` and ``adamw``, trainings of three ranks, and a run's tensors then and at its end."""
     folder = tmp_path_factory.mktemp("theirs")
     for name, changes in (("sgd", SGD), ("adamw", ADAMW)):
-        tensors = _steps(small_config(folder / f"begun_{name}", faces / "train.rec", changes, EIGHT), STEPS)
-        torch.save(tensors, folder / f"{name}.pt")
+        trainer = small_trainer(small_config(folder / f"begun_{name}", faces / "train.rec", changes, EIGHT))
+        tensors = _steps(trainer, STEPS)
+        torch.save({"then": tensors, "end": _steps(trainer, 8)}, folder / f"{name}.pt")
         _save_as_arcface_torch(tensors, folder / name, 3, name)
     return folder
 
@@ -94,9 +91,10 @@ def theirs(tmp_path_factory: pytest.TempPathFactory, faces: Path) -> Path:
 def test_a_run_that_goes_on_from_its_files_ends_as_if_it_had_never_stopped(
     theirs: Path, faces: Path, tmp_path: Path, name: str, changes: dict[str, Any]
 ) -> None:
-    _run(small_config(tmp_path / "whole", faces / "train.rec", changes, EIGHT))
-    _run(small_config(tmp_path / "on", faces / "train.rec", changes, EIGHT, {"resume": str(theirs / name)}))
-    assert torch.equal(weights(tmp_path / "on"), weights(tmp_path / "whole"))
+    trainer = small_trainer(small_config(tmp_path, faces / "train.rec", changes, EIGHT, {"resume": str(theirs / name)}))
+    assert trainer.step.count == STEPS
+    expected = torch.load(theirs / f"{name}.pt", weights_only=True)["end"]
+    torch.testing.assert_close(_steps(trainer, 8), expected, rtol=0, atol=0)
 
 
 def _restored(config: TrainConfig) -> dict[str, Tensor]:
@@ -108,7 +106,7 @@ def _restored(config: TrainConfig) -> dict[str, Tensor]:
 
 def test_files_of_three_ranks_are_read_by_two(theirs: Path, faces: Path, tmp_path: Path) -> None:
     config = small_config(tmp_path, faces / "train.rec", SGD, {"resume": str(theirs / "sgd")})
-    expected = torch.load(theirs / "sgd.pt", weights_only=True)
+    expected = torch.load(theirs / "sgd.pt", weights_only=True)["then"]
     for restored in run_ranks(_restored, 2, config):
         torch.testing.assert_close(restored, expected, rtol=0, atol=0)
 
@@ -116,9 +114,11 @@ def test_files_of_three_ranks_are_read_by_two(theirs: Path, faces: Path, tmp_pat
 def test_the_same_command_started_again_goes_on_with_what_it_has_done_itself(
     theirs: Path, faces: Path, tmp_path: Path
 ) -> None:
-    resume = {"resume": str(theirs / "sgd")}
-    _run(small_config(tmp_path, faces / "train.rec", SGD, resume, {"train": {"steps": 6}}))
-    assert small_trainer(small_config(tmp_path, faces / "train.rec", SGD, resume)).step.count == 6
+    config = small_config(tmp_path, faces / "train.rec", SGD, {"resume": str(theirs / "sgd")})
+    trainer = small_trainer(config)
+    _steps(trainer, 6)
+    trainer._save(wait=True)
+    assert small_trainer(config).step.count == 6
 
 
 def test_a_frozen_parameter_counts_where_its_optimizer_numbers_them(tmp_path: Path) -> None:
