@@ -91,6 +91,8 @@ def read_metadata(path: Path) -> dict[str, str]:
     try:
         with safe_open(path, "pt") as file:
             return file.metadata() or {}
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from error
     except SafetensorError as error:
         raise DataError(f"{path}: no safetensors file: {error}") from error
 

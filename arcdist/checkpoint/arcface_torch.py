@@ -22,7 +22,6 @@ from arcdist.runtime.torch_files import read_torch
 
 _FILE = "checkpoint_gpu_{}.pt"
 _BUFFERS = ("running_mean", "running_var", "num_batches_tracked")
-_NEEDED = ("epoch", "state_dict_backbone", "state_dict_softmax_fc", "state_optimizer")
 _SHOWN = 3
 _log = logging.getLogger("arcdist")
 
@@ -44,7 +43,12 @@ def load_arcface_torch(folder: Path, tensors: dict[str, Tensor]) -> int:
     Memory: of this process that of ``tensors``; files are mapped, and a rank reads the rows that it holds.
     """
     shards = _read_shards(folder)
-    found = _by_name(shards)
+    try:
+        _check_ranks(folder, shards)
+        found = _by_name(shards)
+        epochs, rate = int(shards[0]["epoch"]), float(shards[0]["state_optimizer"]["param_groups"][0]["lr"])
+    except (KeyError, IndexError, TypeError, AttributeError, ValueError) as error:
+        raise CheckpointError(f"{folder}: its files are not laid out as arcface_torch's are ({error!r})") from None
     missing, extra = sorted(set(tensors) - set(found)), sorted(set(found) - set(tensors))
     if missing or extra:
         raise CheckpointError(
@@ -65,7 +69,6 @@ def load_arcface_torch(folder: Path, tensors: dict[str, Tensor]) -> int:
             _copy_rows(tensor, found[name], range(len(tensor)))
         else:
             tensor.copy_(found[name][0])
-    epochs, rate = int(shards[0]["epoch"]), float(shards[0]["state_optimizer"]["param_groups"][0]["lr"])
     if collectives.rank() == 0:
         told = f"{epochs} epochs on {len(shards)} ranks, learning rate {rate:.4g}"
         _log.info("going on from a training of arcface_torch in %s: %s", folder, told)
@@ -78,12 +81,11 @@ def _read_shards(folder: Path) -> list[dict[str, Any]]:
         shards = [read_torch(folder / _FILE.format(rank), mmap=True) for rank in range(count)]
     except DataError as error:
         raise CheckpointError(f"{error}; every rank's file is needed, and {count} are there") from None
-    for rank, shard in enumerate(shards):
-        lacking = [key for key in _NEEDED if not isinstance(shard, dict) or key not in shard]
-        if lacking:
-            raise CheckpointError(
-                f"{folder / _FILE.format(rank)}: lacks {', '.join(lacking)}; it is no such checkpoint"
-            )
+    return shards
+
+
+def _check_ranks(folder: Path, shards: Sequence[dict[str, Any]]) -> None:
+    """Raise CheckpointError where the files are not those of all ranks at one time."""
     epochs = {shard["epoch"] for shard in shards}
     if len(epochs) > 1:
         raise CheckpointError(
@@ -94,7 +96,6 @@ def _read_shards(folder: Path) -> list[dict[str, Any]]:
         raise CheckpointError(
             f"{folder}: its files hold {rows} classes, which no number of ranks gives; is one missing?"
         )
-    return shards
 
 
 def _by_name(shards: Sequence[dict[str, Any]]) -> dict[str, list[Tensor]]:

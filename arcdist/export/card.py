@@ -110,7 +110,7 @@ def _cell(values: Mapping[str, float], column: str) -> str:
 
 def _training(provenance: Provenance) -> Iterator[str]:
     told = {
-        **{f"{key.replace('_', ' ')}": value for key, value in provenance.training.items()},
+        **{key.replace("_", " "): value for key, value in provenance.training.items()},
         **{word: found for key, word in _TRAINING.items() if (found := _found(provenance.recipe, key)) is not None},
     }
     if not told:

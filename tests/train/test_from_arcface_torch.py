@@ -158,12 +158,13 @@ def _broken(theirs: Path, folder: Path, change) -> Path:
             "head.centers is .7, 32. there, and .10, 32. here; one row a cl",
         ),
         (lambda rank, c: c | {"epoch": 2 + rank}, SGD, "its files are of different epochs .2, 3, 4."),
-        (lambda rank, c: {"epoch": 2}, SGD, "checkpoint_gpu_0.pt: lacks state_dict_backbone, state_dict_softmax_fc"),
+        (lambda rank, c: {"epoch": 2}, SGD, "not laid out as arcface_torch's are .KeyError.'state_dict_softmax_fc"),
+        (lambda rank, c: [c], SGD, "not laid out as arcface_torch's are .TypeError"),
         (lambda rank, c: c, ADAMW, "backbone= and optim= must be those that it was trained with"),
         (lambda rank, c: c, SGD | {"backbone": {"embedding_dim": 16}}, r"is \[32\] there, and \[16\] here|is \[32, "),
         (lambda rank, c: c, SGD | {"backbone": {"name": "small"}}, r"is \[32, .* there, and \[48, .* here"),
     ],
-    ids=["hole", "last missing", "epochs", "weights only", "optimizer", "embedding_dim", "backbone"],
+    ids=["hole", "last missing", "epochs", "epoch only", "list", "optimizer", "embedding_dim", "backbone"],
 )
 def test_what_cannot_be_gone_on_from_is_refused(
     theirs: Path, faces: Path, tmp_path: Path, change, changes: dict[str, Any], message: str
