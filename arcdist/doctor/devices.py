@@ -18,9 +18,11 @@ _CLASSES, _DIM, _ROWS = 1000, 64, 32
 _TOLERANCE = 1e-2  # relative, of a loss in TF32 or narrower products
 
 
-def look_at_device(device: torch.device) -> list[Finding]:
-    """Return what is found of this rank's device."""
-    return [_gpu(device), _loss(device)] if device.type == "cuda" else [_no_gpu()]
+def look_at_device(device: torch.device, is_chosen: bool) -> list[Finding]:
+    """Return what is found of this rank's device; ``is_chosen`` says that a user wants no GPU where it is a CPU."""
+    if device.type == "cuda":
+        return [_gpu(device), _loss(device)]
+    return [Finding("device", "cpu, as chosen") if is_chosen else _no_gpu()]
 
 
 def look_at_node(local_size: int) -> list[Finding]:

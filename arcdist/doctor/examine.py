@@ -103,7 +103,7 @@ def _alone(config: DoctorConfig) -> list[Finding]:
         for name, default in (("LOCAL_RANK", "0"), ("LOCAL_WORLD_SIZE", "1"), ("WORLD_SIZE", "1"))
     )
     device = device_of_rank(config.device, local_rank)
-    findings = look_at_device(device)
+    findings = look_at_device(device, config.device == "cpu")
     if local_rank == 0:
         local_gpus = local_size if device.type == "cuda" else 0
         findings = [*look_at_software(device), *findings, *look_at_node(local_size), *look_at_limits(size, local_gpus)]
