@@ -4,6 +4,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 RANKS ?= 2
+TARGET ?= cpu
 
 # torch's CPU build where there is no GPU. uv does not read pip's configuration, so a local folder of wheels that pip
 # knows is handed on; otherwise uv picks the build by what the machine has.
@@ -11,7 +12,7 @@ WHEELS := $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find
 export UV_FIND_LINKS := $(or $(UV_FIND_LINKS),$(WHEELS))
 TORCH := $(if $(UV_FIND_LINKS),,--torch-backend=$(if $(shell command -v nvidia-smi 2>/dev/null),auto,cpu))
 
-.PHONY: help setup demo toy test lint bench soak package clean
+.PHONY: help setup demo toy test lint bench soak package image clean
 
 help:
 	@echo "make demo    render faces, train on $(RANKS) ranks, verify on people never seen: about 5 minutes on 2 cores"
@@ -20,6 +21,7 @@ help:
 	@echo "make soak    kill ranks, nodes and links of runs for up to 30 minutes, as root, and write runs/soak.json"
 	@echo "make package a wheel and a source archive in dist/, checked"
 	@echo "make toy     draw eight people in two dimensions under the losses that led to ArcFace: minutes on a core"
+	@echo "make image   the image of docker/Dockerfile, TARGET=cpu or cuda, by buildah; without a Docker engine"
 	@echo "make setup   the virtual environment in .venv alone"
 	@echo "make lint    ruff and ty alone"
 
@@ -65,6 +67,9 @@ package: setup
 	$(BIN)/uv build --quiet --clear --build-constraints constraints.txt
 	$(BIN)/uv tool run twine==7.0.0 check --strict dist/*.whl dist/*.tar.gz
 	$(BIN)/uv tool run check-wheel-contents==0.6.3 dist/*.whl
+
+image:
+	bash docker/build.sh $(TARGET)
 
 clean:
 	rm -rf .venv build dist *.egg-info runs data

