@@ -1,5 +1,6 @@
 """torchrun without its cost: its own agent, whose ranks are forked from a server that has imported torch once."""
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -14,6 +15,8 @@ from arcdist.bench.launched import Launched
 
 class ForkedLaunch(Launched):
     """A run under torchrun whose processes begin by a fork, where those of ``Launched`` begin by a command.
+
+    ``FORKED_NETWORK`` in its environment names the network namespace that they live in.
 
     Attributes:
         pids: a folder of files, each named by a rank's process; it holds the rank, and at its end what it ended with.
@@ -98,6 +101,10 @@ def _rank(args: list[str], environment: dict[str, str]) -> None:
 def _take_over(environment: dict[str, str]) -> None:
     os.environ.clear()
     os.environ.update(environment)
+    if "FORKED_NETWORK" in environment:
+        network = os.open(f"/run/netns/{environment['FORKED_NETWORK']}", os.O_RDONLY)
+        assert ctypes.CDLL(None, use_errno=True).setns(network, 0) == 0
+        os.close(network)
     handle = os.open(environment["FORKED_LOG"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(handle, 1)
     os.dup2(handle, 2)
