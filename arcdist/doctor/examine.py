@@ -14,7 +14,7 @@ from arcdist.doctor.ranks import cannot_join, look_at_ranks
 from arcdist.doctor.software import look_at_software
 from arcdist.errors import ArcdistError, ConfigError
 from arcdist.runtime import collectives
-from arcdist.runtime.world import RuntimeConfig, device_of_rank, open_world
+from arcdist.runtime.world import RuntimeConfig, abandon_world, device_of_rank, open_world
 
 
 @dataclass
@@ -91,6 +91,7 @@ def examine_rank(config: DoctorConfig) -> list[Row]:
         between = look_at_ranks(world, config.folder, config.link_mib)
     except (ArcdistError, RuntimeError) as error:
         reason = str(error).splitlines()[0]
+        abandon_world()
         first = os.environ.get("LOCAL_RANK", "0") == "0"
         return rows([[*alone, cannot_join(reason)]]) if first else []
     return [*rows(everyones), *rows([between])] if world.is_first else []

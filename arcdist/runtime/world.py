@@ -122,6 +122,12 @@ def close_world() -> None:
         dist.destroy_process_group()
 
 
+def abandon_world() -> None:
+    """Leave a process group that is broken, and wait for nobody."""
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
 def _be_deterministic(wanted: bool) -> None:
     if wanted:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # read when CUDA starts
