@@ -69,7 +69,7 @@ package: setup
 	$(BIN)/uv tool run check-wheel-contents==0.6.3 dist/*.whl
 
 image:
-	bash docker/build.sh $(TARGET)
+	$(if $(UV_FIND_LINKS),TORCH=) bash docker/build.sh $(TARGET)
 
 clean:
 	rm -rf .venv build dist *.egg-info runs data

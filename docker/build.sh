@@ -30,7 +30,7 @@ fi
 
 settings=()
 if [[ -n ${SSL_CERT_FILE:-} ]]; then
-    settings+=('native-tls = true')
+    settings+=('system-certs = true')
     options+=(--volume "$SSL_CERT_FILE:/etc/ssl/certs/ca-certificates.crt:ro")
 fi
 if [[ -d ${UV_FIND_LINKS:-} ]]; then
