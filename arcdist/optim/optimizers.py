@@ -29,9 +29,9 @@ class OptimConfig:
     decay_all: bool = field(
         default=False, metadata={"help": "decay biases, normalization and PReLU slopes too, as arcface_torch does"}
     )
-    lr_scales: dict[str, float] = field(
-        default_factory=dict,
-        metadata={"help": "learning rates of parts of the backbone, as multiples of lr: {layer1:0.1,layer2:0.3}"},
+    lr_scales: list[str] = field(
+        default_factory=list,
+        metadata={"help": "learning rates of parts of the backbone, as multiples of lr: [layer1:0.1,layer2:0.3]"},
     )
     centers_lr: float = field(default=1.0, metadata={"help": "learning rate of the centers, as a multiple of lr"})
     undrawn: str = field(
@@ -50,9 +50,7 @@ class OptimConfig:
         for name in ("lr", "centers_lr"):
             if not 0 < getattr(self, name) < math.inf:
                 raise ConfigError(f"optim.{name}: {getattr(self, name)}: must be above 0, and finite")
-        for name, scale in self.lr_scales.items():
-            if not 0 < scale < math.inf:
-                raise ConfigError(f"optim.lr_scales: {name}: {scale}: must be above 0, and finite; 0: backbone.frozen")
+        self.scales_of_parts()
         for name in ("momentum", "beta1", "beta2"):
             if not 0 <= getattr(self, name) < 1:
                 raise ConfigError(f"optim.{name}: {getattr(self, name)}: must be in [0, 1)")
@@ -63,6 +61,22 @@ class OptimConfig:
         if self.undrawn != "auto":
             check_undrawn(self.undrawn, self.name)
         self.schedule.validate()
+
+    def scales_of_parts(self) -> dict[str, float]:
+        """Return ``lr_scales`` by part.
+
+        Errors: ConfigError for one that is not PART:NUMBER, or whose number is not above 0.
+        """
+        scales = {}
+        for item in self.lr_scales:
+            part, _, number = item.partition(":")
+            try:
+                scales[part] = float(number)
+            except ValueError:
+                raise ConfigError(f"optim.lr_scales: {item!r}: must be PART:NUMBER, such as layer1:0.1") from None
+            if not 0 < scales[part] < math.inf:
+                raise ConfigError(f"optim.lr_scales: {item}: must be above 0, and finite; backbone.frozen trains none")
+        return scales
 
     def center_update(
         self, optimizer: torch.optim.Optimizer, centers: nn.Parameter, first_row: int, seed: int
@@ -107,7 +121,7 @@ def parameter_groups(backbone: nn.Module, centers: nn.Parameter, config: OptimCo
     Errors: ConfigError for a part that the backbone does not have.
     """
     scale_of = dict.fromkeys((p for p in backbone.parameters() if p.requires_grad), 1.0)
-    for part, lr_scale in sorted(config.lr_scales.items(), key=lambda item: item[0].count(".")):
+    for part, lr_scale in sorted(config.scales_of_parts().items(), key=lambda item: item[0].count(".")):
         inside = [parameter for name, parameter in backbone.named_parameters() if f"{name}.".startswith(f"{part}.")]
         if not inside:
             known = dict.fromkeys(name.partition(".")[0] for name, _ in backbone.named_parameters())

@@ -36,6 +36,21 @@ def test_what_is_not_trained_is_not_in_the_optimizer() -> None:
     assert not any(p is net[1].weight for group in optimizer.param_groups for p in group["params"])
 
 
+def test_a_part_moves_by_its_own_share_of_the_learning_rate_and_an_inner_part_by_its_own() -> None:
+    moves = []
+    for scales in ([], ["0:0.5", "4:0.1"]):
+        net, centers = _net()
+        before = [parameter.detach().clone() for parameter in net.parameters()]
+        optimizer = OptimConfig(lr=0.1, momentum=0.0, weight_decay=0.0, lr_scales=scales).build(net, centers)
+        net.eval()
+        net(torch.ones(2, 3, 3, 3)).sum().backward()
+        set_learning_rate(optimizer, 0.1)
+        optimizer.step()
+        moves.append([new.detach() - old for new, old in zip(net.parameters(), before)])
+    for whole, scaled, share in zip(*moves, [0.5, 0.5, 1, 1, 1, 0.1, 0.1], strict=True):
+        torch.testing.assert_close(scaled, share * whole, rtol=1e-4, atol=1e-7)
+
+
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 def test_state_made_beforehand_changes_no_step(name: str) -> None:
     results = []

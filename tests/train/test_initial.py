@@ -98,8 +98,9 @@ def test_what_is_frozen_keeps_its_weights_and_statistics(tmp_path: Path, faces: 
     [
         ({"backbone": {"frozen": ["layr1"]}}, "backbone.frozen: 'layr1': no part .*; did you mean 'layer1'"),
         ({"backbone": {"frozen": EVERY_PART}}, "backbone.frozen: conv1, .*: nothing of the backbone is left to train"),
-        ({"optim": {"lr_scales": {"stem": 0.1}}}, "optim.lr_scales: 'stem': no part .* .its parts: conv1"),
-        ({"optim": {"lr_scales": {"layer1": 0.0}}}, "optim.lr_scales: layer1: 0.0: must be above 0"),
+        ({"optim": {"lr_scales": ["stem:0.1"]}}, "optim.lr_scales: 'stem': no part .* .its parts: conv1"),
+        ({"optim": {"lr_scales": ["layer1:0"]}}, "optim.lr_scales: layer1:0: must be above 0"),
+        ({"optim": {"lr_scales": ["layer1"]}}, "optim.lr_scales: 'layer1': must be PART:NUMBER, such as layer1:0.1"),
         ({"head": {"initial": "class_means", "subcenters": 2}}, "head.subcenters must be 1"),
         ({"head": {"initial": "zero"}}, "head.initial: 'zero': must be one of random, class_means"),
     ],
