@@ -76,7 +76,7 @@ def test_a_recipe_is_valid_and_its_run_is_called_after_it(recipe: str) -> None:
 @every_recipe
 def test_a_recipe_builds_its_backbone_and_an_optimizer_of_all_that_it_trains(recipe: str) -> None:
     config = _config(recipe)
-    backbone, embeddings = _backbone(**asdict(config.backbone))
+    backbone, embeddings = _backbone(**asdict(config.backbone) | {"frozen": tuple(config.backbone.frozen)})
     assert embeddings == (2, config.backbone.embedding_dim)
     centers = nn.Parameter(torch.empty(len(_shards(config)[0]), config.backbone.embedding_dim, device="meta"))
     optimizer = config.optim.build(backbone, centers)

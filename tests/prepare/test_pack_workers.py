@@ -111,9 +111,9 @@ def test_a_killed_command_goes_on_from_what_is_done(
     os.mkfifo(images / "039" / "zzz.jpg")  # nobody writes into it, so the pack waits there, nearly done
     command = [sys.executable, "-m", "arcdist", "pack", str(images), str(output), "progress=false"]
     process = subprocess.Popen(command)
-    records = output.parent / "set.rec.partial" / "records"
+    journal = output.parent / "set.rec.partial" / "journal"
     deadline = time.monotonic() + 60
-    while not (records.exists() and records.stat().st_size):
+    while not (journal.exists() and journal.read_bytes().count(b"\n") > 1):
         assert process.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.02)
