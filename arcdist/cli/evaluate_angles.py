@@ -19,8 +19,7 @@ from arcdist.checkpoint.folder import newest_checkpoint
 from arcdist.checkpoint.reader import read_tensor
 from arcdist.cli.arguments import help_page, parse, wants_help
 from arcdist.cli.network import NetworkArguments, embed_images
-from arcdist.data.image_set import ImageSet
-from arcdist.data.selection import Selection
+from arcdist.data.image_lists import LabeledImages
 from arcdist.data.sources import DataConfig
 from arcdist.errors import ConfigError, DataError
 from arcdist.evaluate.angles import angle_statistics
@@ -61,30 +60,6 @@ class AnglesArguments(NetworkArguments, _Named):
         if not self.model:
             raise ConfigError(f"no run is named; usage: {USAGE}")
         NetworkArguments.validate(replace(self, image_size=self.image_size or 112))
-
-
-class TrainingImages:
-    """The images of a training set, as ``write_embeddings`` takes them."""
-
-    def __init__(self, dataset: ImageSet | Selection) -> None:
-        self._dataset = dataset
-        self.names = [str(sample) for sample in range(len(dataset))]
-
-    def labels(self) -> list[str]:
-        """Return the class of every image."""
-        return [str(label) for label in self._dataset.labels().tolist()]
-
-    def read(self, image: int) -> bytes:
-        """Return the encoded image."""
-        return self._dataset.read(image)[1]
-
-    def where(self, image: int) -> str:
-        """Return words for messages."""
-        return self._dataset.name(image)
-
-    def stamp(self, image: int) -> str:
-        """Return nothing: the embeddings are not kept."""
-        return ""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -157,7 +132,7 @@ def _of_training(asked: AnglesArguments, run: DictConfig, world: World) -> dict[
     dataset = _data(run).open()
     with tempfile.TemporaryDirectory() as own:
         output = Path(collectives.broadcast_object(own)) / "training.npy"
-        embed_images(asked.model, TrainingImages(dataset), output, asked, world)
+        embed_images(asked.model, LabeledImages(dataset, range(len(dataset))), output, asked, world)
         embeddings = read_embedded(output).embeddings
         centers = _centers(Path(asked.model), run, embeddings.shape[1], dataset.num_classes)
         found = _statistics(embeddings, dataset.labels(), dataset.num_classes, centers, world)

@@ -1,12 +1,14 @@
 """The images of a .rec, a .bin, an image file or a folder of images, as one list."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 from arcdist.data.datasets import RecordDataset
 from arcdist.data.evalsets import read_bin
+from arcdist.data.image_set import ImageSet
+from arcdist.data.selection import Selection
 from arcdist.errors import DataError
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
@@ -52,7 +54,8 @@ def open_images(path: "str | os.PathLike[str]") -> ImageList:
     if path.is_dir():
         return _Files(path, files_in(path))
     if path.suffix == ".rec":
-        return _Records(path)
+        records = RecordDataset(path)
+        return LabeledImages(records, records.keys.tolist(), _stamp(path))
     if path.suffix == ".bin":
         return _PairImages(path)
     return _Files(path.parent, [path.name])
@@ -109,21 +112,33 @@ class _Files:
         return _stamp(self.root / self.names[image])
 
 
-class _Records:
-    def __init__(self, path: Path) -> None:
-        self._dataset, self._stamp = RecordDataset(path), _stamp(path)
-        self.names = [str(key) for key in self._dataset.keys.tolist()]
+class LabeledImages:
+    """The images of a training set as a list.
+
+    Args:
+        dataset: whose samples they are, in its order.
+        names: one for each.
+        stamp: of them all; empty where nothing that is made of them is kept.
+    """
+
+    def __init__(self, dataset: ImageSet | Selection, names: Iterable[int], stamp: str = "") -> None:
+        self._dataset, self._stamp = dataset, stamp
+        self.names = [str(name) for name in names]
 
     def labels(self) -> list[str]:
+        """Return the class of every image."""
         return [str(label) for label in self._dataset.labels().tolist()]
 
     def read(self, image: int) -> bytes:
+        """Return the encoded image."""
         return self._dataset.read(image)[1]
 
     def where(self, image: int) -> str:
+        """Return words for messages."""
         return self._dataset.name(image)
 
     def stamp(self, image: int) -> str:
+        """Return the stamp of them all."""
         return self._stamp
 
 
