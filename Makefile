@@ -48,7 +48,7 @@ lint: setup
 	$(BIN)/ty check --error-on-warning
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 toy: setup
 	$(BIN)/arcdist reproduce toy picture=runs/toy.png --json runs/toy.json
