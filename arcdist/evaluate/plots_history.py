@@ -23,10 +23,10 @@ def angle_history(path: str | Path, steps: Sequence[int], theta_rad: Mapping[flo
     with matplotlib.rc_context(STYLE):
         figure = Figure(figsize=(WIDTH_IN, 3.8))
         axes = figure.subplots()
-        for low, high in zip(quantiles[: len(quantiles) // 2], reversed(quantiles)):
+        for inward, (low, high) in enumerate(zip(quantiles[: len(quantiles) // 2], reversed(quantiles))):
             below, above = (np.degrees(theta_rad[edge]) for edge in (low, high))
             label = f"{100 * low:g} to {100 * high:g} % of the images"
-            axes.fill_between(steps, below, above, color=BLUE, alpha=0.2, linewidth=0, label=label)
+            axes.fill_between(steps, below, above, color=BLUE, alpha=0.15 + 0.25 * inward, linewidth=0, label=label)
         axes.plot(steps, np.degrees(theta_rad[quantiles[len(quantiles) // 2]]), color=BLUE, label="median")
         axes.set_title("Angle to the own center")
         note = "of the embeddings of a step, while it was trained on"
