@@ -47,6 +47,13 @@ class RuntimeConfig:
             "help": "steps between two looks whether the ranks hold the same weights; also before a save; 0: none"
         },
     )
+    replay_every: int = field(
+        default=0,
+        metadata={
+            "help": "steps between two looks whether each device computes the same embeddings and gradients twice; "
+            "on GPUs with deterministic=true; 0: none"
+        },
+    )
     keep_memory: bool = field(
         default=True, metadata={"help": "keep freed CPU memory in the process: faster steps, a larger peak"}
     )
@@ -63,6 +70,13 @@ class RuntimeConfig:
             raise ConfigError(f"runtime.timeout_s: {self.timeout_s}: must be at least 1")
         if self.check_every < 0:
             raise ConfigError(f"runtime.check_every: {self.check_every}: must be 0 (never) or more")
+        if self.replay_every < 0:
+            raise ConfigError(f"runtime.replay_every: {self.replay_every}: must be 0 (never) or more")
+        if self.replay_every and self.device != "cpu" and torch.cuda.is_available() and not self.deterministic:
+            raise ConfigError(
+                "runtime.replay_every: on a GPU the usual kernels give other bits each time; set "
+                "runtime.deterministic=true too"
+            )
         if self.step_timeout_s < 0:
             raise ConfigError(f"runtime.step_timeout_s: {self.step_timeout_s}: must be 0 (no limit) or more")
 

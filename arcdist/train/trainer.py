@@ -32,6 +32,7 @@ from arcdist.train.initial import centers_from_means, load_initial
 from arcdist.train.memory import memory_advice
 from arcdist.train.metrics import Metrics
 from arcdist.train.own_angles import own_angles
+from arcdist.train.replay import check_replay
 from arcdist.train.same_run import check_same_run
 from arcdist.train.same_start import check_same_data, check_same_program
 from arcdist.train.void_steps import REMEDY, DivergedError, VoidSteps
@@ -147,6 +148,9 @@ class Trainer:
             if self._due(self.config.train.log_every):
                 more = self.step.stragglers.report(self.step.count) | own_angles(self.step.head)
             self.metrics.record(self.step.count, loss, learning_rate, more)
+            if self._due(self.config.runtime.replay_every):
+                images = batch.images[: self.step.micro_batch]
+                check_replay(self.step.backbone, images, self.step.precision, self.step.count)
             last = self.step.count == self.total_steps
             saves = self._due(self.config.checkpoint.every)
             verdicts = self.step.verdicts.read(all_of_them=last or saves)  # so that no void step is saved unseen
