@@ -11,16 +11,19 @@ import torch
 from rich.console import Console
 from rich.progress import Progress
 
-from arcdist.bench import machine
+from arcdist.bench import faults_link, faults_lossy, machine
 from arcdist.bench.faults_checkpoint import kills_during_saves
 from arcdist.bench.faults_kills import kills_in_a_run
-from arcdist.bench.faults_link import cut_link, missing
-from arcdist.bench.faults_nodes import CHANGES, nodes_come_and_go
+from arcdist.bench.faults_link import cut_link
+from arcdist.bench.faults_lossy import slow_link
+from arcdist.bench.faults_nodes import CHANGES, nodes_come_and_go, rendezvous_dies
 from arcdist.bench.launched import Launched
 from arcdist.errors import ConfigError
 
 _log = logging.getLogger("arcdist")
-CASES = ("kills", "saves", "nodes", "link")
+CASES = ("kills", "saves", "nodes", "host", "link", "lossy")
+
+_LACKS = {"link": faults_link.missing, "lossy": faults_lossy.missing}
 
 
 @dataclass
@@ -43,8 +46,8 @@ class FaultsConfig:
         for key, least in (("saves", 1), ("kills", 2), ("numbers", 2)):
             if getattr(self, key) < least:
                 raise ConfigError(f"{key}: {getattr(self, key)}: must be at least {least}")
-        if self.case == "link" and missing():
-            raise ConfigError(f"case: link: {missing()}")
+        if self.case in _LACKS and (lacks := _LACKS[self.case]()):
+            raise ConfigError(f"case: {self.case}: {lacks}")
         if not self.ranks or not set(self.ranks) <= {1, 2, 3, 6}:
             raise ConfigError(f"ranks: {list(self.ranks)}: must be of 1, 2, 3, 6, which can share the run's batches")
 
@@ -80,17 +83,22 @@ def faults(
 def _cases(config: FaultsConfig, launch: type[Launched]) -> Iterator[tuple[str, int, Callable[..., dict[str, Any]]]]:
     """Yield each case's name, how many faults it has, and what does it."""
     chosen = CASES if config.case == "all" else (config.case,)
-    if "link" in chosen and missing():
-        _log.warning("the case link is left out: it %s", missing())
-        chosen = tuple(case for case in chosen if case != "link")
+    for name in [case for case in chosen if case in _LACKS]:
+        if lacks := _LACKS[name]():
+            _log.warning("the case %s is left out: it %s", name, lacks)
+            chosen = tuple(case for case in chosen if case != name)
     for ranks in config.ranks if "kills" in chosen else ():
         yield f"kills of {ranks} ranks", config.kills, partial(kills_in_a_run, config.kills, ranks, config.seed, launch)
     if "saves" in chosen:
         yield "saves", config.saves, partial(kills_during_saves, config.saves, config.seed, config.numbers)
     if "nodes" in chosen:
         yield "nodes", len(CHANGES), partial(nodes_come_and_go, launch=launch)
+    if "host" in chosen:
+        yield "host", 1, partial(rendezvous_dies, launch)
     if "link" in chosen:
         yield "link", 2, cut_link
+    if "lossy" in chosen:
+        yield "lossy", 1, slow_link
 
 
 def _together(cases: dict[str, dict[str, Any]]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import arcdist
-from arcdist.bench.faults_nodes import ROUNDING, node_options, the_same_on
+from arcdist.bench.faults_nodes import RENDEZVOUS_PORT, ROUNDING, node_options, the_same_on
 from arcdist.bench.faults_run import EVERY, Ended, Subject, attempts
 from arcdist.bench.launched import Launched
 from arcdist.checkpoint.marker import CheckpointError, read_marker
@@ -57,7 +57,7 @@ def cut_link(short_s: float = 5.0, long_s: float = 60.0, done: Callable[[], None
 
     Errors: LaunchedRunError where the run does not go on.
     """
-    with tempfile.TemporaryDirectory() as scratch, _two_hosts() as hosts, contextlib.ExitStack() as started:
+    with tempfile.TemporaryDirectory() as scratch, two_hosts() as hosts, contextlib.ExitStack() as started:
         # Evaluated after every step it takes longer, and the undisturbed run, which is not, has fewer steps to do.
         slow = Subject(
             Path(scratch), 4 * EVERY, extra=(*the_same_on(2), f"runtime.timeout_s={_WAIT_S}", "evaluate.every=1")
@@ -69,7 +69,7 @@ def cut_link(short_s: float = 5.0, long_s: float = 60.0, done: Callable[[], None
         def start(node: int) -> Launched:
             host = hosts[node]
             before = ["ip", "netns", "exec", host.name, "bash", str(_RELAUNCH), str(subject.scratch / "cut")]
-            options = node_options(node, f"{hosts[0].address}:29400", host.address)
+            options = node_options(node, f"{hosts[0].address}:{RENDEZVOUS_PORT}", host.address)
             environment = {"GLOO_SOCKET_IFNAME": host.interface}
             return started.enter_context(subject.start("cut", *options, before=before, environment=environment))
 
@@ -134,7 +134,8 @@ def _nodes(run: Launched) -> int:
 
 
 @contextlib.contextmanager
-def _two_hosts() -> Generator[list[Host]]:
+def two_hosts() -> Generator[list[Host]]:
+    """Make two network namespaces, joined by a virtual cable, for the time of the context."""
     hosts = [Host(f"arc{os.getpid()}-{node}", f"10.77.0.{node + 1}", f"arc{node}") for node in range(2)]
     try:
         for host in hosts:

@@ -4,6 +4,7 @@ import contextlib
 import math
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from arcdist.bench.launched import Launched
 # Of nodes of one rank each. Node 0 holds the rendezvous, which does not outlive it.
 CHANGES = (("joins", 1), ("joins", 2), ("dies", 1), ("joins", 1), ("dies", 2))
 ROUNDING = 1e-3  # relative
+RENDEZVOUS_PORT = 29400  # where each host has its own network
 _STEPS_EACH = EVERY + 2  # so that what was trained on so many nodes stays
 
 
@@ -83,11 +85,54 @@ def the_same_on(nodes: int) -> tuple[str, ...]:
     return f"train.micro_batch_size={BATCH // math.lcm(*range(1, nodes + 1))}", "margin=arcface", "optim.lr=5e-5"
 
 
-def node_options(node: int, endpoint: str, address: str = "127.0.0.1") -> list[str]:
-    """Return torchrun's options of a node that may come and go, of one rank; its death is noticed within seconds."""
+def rendezvous_dies(launch: type[Launched] = Launched, done: Callable[[], None] = lambda: None) -> dict[str, Any]:
+    """Kill the node that holds the rendezvous of a run of two, start both again, and return what came of it.
+
+    Args:
+        launch: how a node's torchrun is started; both are on this machine.
+        done: is called when the other node has ended.
+
+    Returns:
+        ``code``, what the other node's torchrun ended with, and ``ended_after_s``; ``steps_redone``; ``distance`` of
+        the weights from those of an undisturbed process, relative; ``survived``, whether all that is as it must be.
+
+    Errors: LaunchedRunError where the run does not go on.
+    """
+    with tempfile.TemporaryDirectory() as scratch, contextlib.ExitStack() as started:
+        subject = Subject(Path(scratch), 4 * EVERY, launch, extra=the_same_on(2))
+        alone = subject.undisturbed(1)
+
+        def start() -> list[Launched]:
+            endpoint = f"127.0.0.1:{_free_port()}"
+            options = [node_options(node, endpoint, nodes="2") for node in range(2)]
+            return [started.enter_context(subject.start("headless", *each)) for each in options]
+
+        first, other = start()
+        first.wait_for("steps", lambda: first.step() >= EVERY + _STEPS_EACH, subject.timeout_s)
+        first.kill()
+        killed_at, began = first.step(), time.monotonic()
+        code = other.wait(subject.timeout_s)
+        ended_after_s = time.monotonic() - began
+        done()
+        again = start()
+        codes = [node.wait(subject.timeout_s + subject.steps) for node in again]
+        redone = killed_at - attempts(again[0].said())[-1]
+        distance = Ended(again[0]).distance(alone)
+    return {
+        "code": code,
+        "ended_after_s": round(ended_after_s, 1),
+        "steps_redone": redone,
+        "steps_redone_max": redone,
+        "distance": distance,
+        "survived": code != 0 and codes == [0, 0] and redone <= EVERY + 1 and distance < ROUNDING,
+    }
+
+
+def node_options(node: int, endpoint: str, address: str = "127.0.0.1", nodes: str = "1:3") -> list[str]:
+    """Return torchrun's options of one of so many nodes, of one rank; its death is noticed within seconds."""
     rendezvous = f"is_host={int(node == 0)},last_call_timeout=2,keep_alive_interval=1"
     return [
-        *("--nnodes=1:3", "--nproc-per-node=1", "--max-restarts=10", f"--local-addr={address}"),
+        *(f"--nnodes={nodes}", "--nproc-per-node=1", "--max-restarts=10", f"--local-addr={address}"),
         *("--rdzv-backend=c10d", f"--rdzv-endpoint={endpoint}", "--rdzv-id=faults", f"--rdzv-conf={rendezvous}"),
     ]
 

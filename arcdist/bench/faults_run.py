@@ -13,6 +13,7 @@ from torch import Tensor
 
 from arcdist.bench.launched import Launched, LaunchedRunError
 from arcdist.checkpoint.folder import newest_checkpoint
+from arcdist.checkpoint.marker import read_marker
 from arcdist.checkpoint.reader import read_tensors
 from arcdist.data.synthetic import SyntheticConfig, write_pairs, write_record
 from arcdist.runtime.stopping import FINISHED
@@ -110,6 +111,7 @@ class Ended:
             raise LaunchedRunError(f"{run.folder}: has not finished; it said:\n{run.said()[-3000:]}")
         self.tensors = read_tensors(last)
         self.start_s, self.step_s = start_s, step_s
+        self.train_s = read_marker(last)["train_s"]
         self.save_s = statistics.median(map(float, re.findall(r"saved \S+ in ([\d.]+) s", run.said())))
 
     def equals(self, other: "Ended") -> bool:

@@ -3,13 +3,15 @@
 import json
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 from launching import ForkedLaunch
 
-from arcdist.bench import faults_checkpoint
+from arcdist.bench import faults_checkpoint, faults_lossy
 from arcdist.bench.faults import FaultsConfig, faults
-from arcdist.bench.faults_nodes import nodes_come_and_go
+from arcdist.bench.faults_link import Host
+from arcdist.bench.faults_nodes import nodes_come_and_go, rendezvous_dies
 from arcdist.checkpoint.lock import RunLock
 from arcdist.checkpoint.marker import CheckpointError
 from arcdist.cli.main import main
@@ -46,3 +48,23 @@ def test_a_node_that_joins_and_one_that_dies_change_the_number_of_ranks_and_not_
     assert found["steps_redone"][0] == 0  # the ranks are asked to stop, and save
     assert found["steps_redone_max"] <= 11
     assert found["distance"] < 1e-3
+
+
+@pytest.mark.torchrun
+def test_the_rendezvous_host_dies_the_other_node_ends_and_both_started_again_go_on() -> None:
+    found = rendezvous_dies(launch=ForkedLaunch)
+    assert found["code"] == 1
+    assert found["steps_redone"] <= 11
+    assert found["distance"] < 1e-3
+
+
+@pytest.mark.torchrun
+@pytest.mark.skipif(bool(faults_lossy.missing()), reason=faults_lossy.missing())
+def test_a_link_that_loses_packets_costs_time_and_no_bit() -> None:
+    def into(host: Host) -> dict[str, Any]:
+        return {"environment": {"FORKED_NETWORK": host.name, "GLOO_SOCKET_IFNAME": host.interface}}
+
+    found = faults_lossy.slow_link(launch=ForkedLaunch, into=into)
+    assert found["packets_dropped"] > 0
+    assert found["bit_identical"]
+    assert found["survived"]
