@@ -15,6 +15,7 @@ _MUST_STAY = (
     # They decide which samples come next.
     *("seed", "train.global_batch_size", "images", "data.weights", "data.per_identity"),
 )
+_SAID_BY_A_RUN = {"precision": str, "scaler": dict, "train_s": float}
 _SAYS_NOTHING = ("resume", "folder", "name", "json")
 
 
@@ -30,6 +31,8 @@ def check_same_run(folder: Path, marker: dict[str, Any], config: TrainConfig, *,
 
     Errors: CheckpointError, with old and new values.
     """
+    if lacks := [key for key, kind in _SAID_BY_A_RUN.items() if not isinstance(marker.get(key), kind)]:
+        raise CheckpointError(f"{folder}: was not written by a run of this arcdist: it does not say {', '.join(lacks)}")
     changed = differences(marker["config"], config.as_dict())
     for key, now in (("num_classes", num_classes), ("images", images)):
         if marker.get(key) != now:

@@ -13,7 +13,7 @@ import torch
 from small_runs import losses_of_run, small_config, small_trainer, stop_after_four_steps, weights
 from support import run_ranks
 
-from arcdist.checkpoint.marker import CheckpointError
+from arcdist.checkpoint.marker import CheckpointError, read_marker, write_marker
 from arcdist.data.torch_loader import Batch
 from arcdist.errors import ConfigError
 from arcdist.margins.adaptive import AdaFaceConfig
@@ -223,6 +223,17 @@ def test_resuming_another_model_is_refused(tmp_path: Path, faces: Path, change: 
     run_ranks(stop_after_four_steps, 1, _config(tmp_path, rec))
     with pytest.raises(CheckpointError, match=message):
         Trainer(_config(tmp_path, rec, change), World(0, 1, 0, torch.device("cpu")))
+
+
+def test_a_checkpoint_that_no_run_wrote_is_refused_by_what_it_does_not_say(tmp_path: Path, faces: Path) -> None:
+    rec = faces / "train.rec"
+    run_ranks(stop_after_four_steps, 1, _config(tmp_path, rec))
+    (newest,) = (tmp_path / "checkpoints").glob("step-*4")
+    marker = read_marker(newest)
+    del marker["scaler"]
+    write_marker(newest, marker)
+    with pytest.raises(CheckpointError, match="does not say scaler"):
+        Trainer(_config(tmp_path, rec), World(0, 1, 0, torch.device("cpu")))
 
 
 def test_a_folder_that_holds_a_run_is_not_begun_again(tmp_path: Path, faces: Path) -> None:
