@@ -98,7 +98,7 @@ class OurStep:
 
     def __init__(self, method: StepMethod, backbone: nn.Module, case: StepCase, world: World) -> None:
         margin = Combined(gradient="straight_through")
-        tuning = PartialFCConfig().tuning(method.precision)
+        tuning = PartialFCConfig().tuning(method.precision, world.device)
         sizes = (case.embedding_dim, case.num_classes)
         self.head = PartialFC(*sizes, margin, tuning=tuning, device=world.device)
         optim = OptimConfig(decay_all=True)

@@ -10,6 +10,7 @@ from arcdist.heads.auxiliary.config import LossesConfig
 from arcdist.heads.partial_fc import PartialFC
 from arcdist.margins import Margin
 from arcdist.ops.margin_logsumexp import IMPLEMENTATIONS, PRODUCTS, Tuning
+from arcdist.runtime.precision import choose_products
 
 INITIAL = ("random", "class_means")
 UPDATES = ("auto", "fused", "separate")
@@ -35,9 +36,7 @@ class PartialFCConfig:
     implementation: str = field(
         default="auto", metadata={"help": "auto | blockwise (any device) | triton (CUDA), of the softmax"}
     )
-    products: str = field(
-        default="auto", metadata={"help": "auto (train.precision's) | fp32 | tf32 | bf16, what the head multiplies in"}
-    )
+    products: str = field(default="auto", metadata={"help": "auto | fp32 | tf32 | bf16, what the head multiplies in"})
     dtype: str = field(
         default="fp32",
         metadata={"help": "fp32 | bf16, of centers and their optimizer's state; bf16 is rounded stochastically"},
@@ -71,12 +70,11 @@ class PartialFCConfig:
             if getattr(self, name) not in allowed:
                 raise ConfigError(f"head.{name}: {getattr(self, name)!r}: must be one of {', '.join(allowed)}")
 
-    def tuning(self, precision: str) -> Tuning:
-        """Return how the logits are computed in a run of this precision (fp32, bf16 or fp16)."""
-        products = "fp32" if precision == "fp32" else "bf16"
+    def tuning(self, precision: str, device: torch.device) -> Tuning:
+        """Return how the logits are computed in a run of this precision (fp32, bf16 or fp16), on every rank alike."""
         return Tuning(
             self.implementation,
-            products=products if self.products == "auto" else self.products,
+            products=choose_products(precision, device) if self.products == "auto" else self.products,
             kept_mib=self.kept_mib,
             kept_dtype=_DTYPES.get(self.kept_dtype),
         )
@@ -119,7 +117,7 @@ class PartialFCConfig:
             self.sample_rate,
             seed,
             subcenters=self.subcenters,
-            tuning=self.tuning(precision),
+            tuning=self.tuning(precision, device),
             softmax=losses.softmax,
             auxiliary=losses.build(embedding_dim, num_classes, device),
             device=device,

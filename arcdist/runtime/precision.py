@@ -2,6 +2,7 @@
 
 import contextlib
 import time
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -35,14 +36,40 @@ def _fastest(device: torch.device) -> str:
     return "bf16" if _convolution_s(torch.bfloat16) < 0.8 * _convolution_s(torch.float32) else "fp32"
 
 
+def choose_products(precision: str, device: torch.device) -> str:
+    """Return what a head's matrix products multiply in a run of this precision, "fp32" or "bf16".
+
+    In fp32 that, else bf16; but a CPU that is fast at convolutions in bf16 may be slow at products, so there a product
+    is timed in both (rank 0 decides).
+    """
+    if precision == "fp32":
+        return "fp32"
+    if device.type != "cpu":
+        return "bf16"
+    return collectives.from_rank_0(
+        lambda: "bf16" if _product_s(torch.bfloat16) < 0.8 * _product_s(torch.float32) else "fp32"
+    )
+
+
 def _convolution_s(dtype: torch.dtype) -> float:
-    """Return the seconds of a convolution's forward and backward pass, the best of five."""
+    """Return the seconds of a convolution's forward and backward pass."""
     layer = nn.Conv2d(64, 64, 3, padding=1, dtype=dtype)
     images = torch.ones(4, 64, 28, 28, dtype=dtype, requires_grad=True).contiguous(memory_format=torch.channels_last)
+    return _best_s(lambda: layer(images).sum().backward())
+
+
+def _product_s(dtype: torch.dtype) -> float:
+    """Return the seconds of 128 embeddings' cosines to a block of centers."""
+    embeddings, centers = torch.ones(128, 512, dtype=dtype), torch.ones(2048, 512, dtype=dtype)
+    return _best_s(lambda: embeddings @ centers.T)
+
+
+def _best_s(work: Callable[[], object]) -> float:
+    """Return the seconds of the best of five times."""
     times = []
     for _ in range(5):
         start = time.perf_counter()
-        layer(images).sum().backward()
+        work()
         times.append(time.perf_counter() - start)
     return min(times)
 

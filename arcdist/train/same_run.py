@@ -15,7 +15,7 @@ _MUST_STAY = (
     # They decide which samples come next.
     *("seed", "train.global_batch_size", "images", "data.weights", "data.per_identity"),
 )
-_SAID_BY_A_RUN = {"precision": str, "scaler": dict, "train_s": float}
+_SAID_BY_A_RUN = {"precision": str, "products": str, "scaler": dict, "train_s": float}
 _SAYS_NOTHING = ("resume", "folder", "name", "json")
 
 

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -254,7 +255,8 @@ class Trainer:
             self.step.scaler.load_state_dict(marker["scaler"])
         if self.config.train.precision == "auto":
             self.step.precision = marker["precision"]
-            self.step.head.tuning = self.config.head.tuning(marker["precision"])
+        if self.config.head.products == "auto":
+            self.step.head.tuning = replace(self.step.head.tuning, products=marker["products"])
         if self.world.is_first:
             _log.info("resumed from %s, step %d of %d", found, self.step.count, self.total_steps)
         return marker["train_s"]
@@ -278,6 +280,7 @@ class Trainer:
             "num_classes": step.head.num_classes,
             "images": len(self.dataset),
             "precision": step.precision,
+            "products": step.head.tuning.products,
             "train_s": self.metrics.train_s,
             "world_size": self.world.size,
             "scaler": step.scaler.state_dict(),

@@ -10,7 +10,7 @@ from support import CONTEXT
 
 from arcdist.errors import ConfigError
 from arcdist.runtime import collectives, world
-from arcdist.runtime.precision import choose_precision
+from arcdist.runtime.precision import choose_precision, choose_products
 from arcdist.runtime.world import RuntimeConfig, WorldError, open_world
 
 
@@ -90,6 +90,13 @@ def test_a_value_that_cannot_be_right_is_refused_by_name(key: str, value: object
 def test_asking_for_a_gpu_where_there_is_none_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"runtime.device: 'cuda'"):
         RuntimeConfig(device="cuda").validate()
+
+
+def test_products_are_narrow_only_in_a_narrow_run_and_on_a_gpu_always_then() -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert choose_products("fp32", cpu) == choose_products("fp32", gpu) == "fp32"
+    assert choose_products("bf16", gpu) == choose_products("fp16", gpu) == "bf16"
+    assert choose_products("bf16", cpu) in ("fp32", "bf16")
 
 
 def test_auto_precision_is_one_that_can_be_computed_in() -> None:

@@ -236,6 +236,16 @@ def test_a_checkpoint_that_no_run_wrote_is_refused_by_what_it_does_not_say(tmp_p
         Trainer(_config(tmp_path, rec), World(0, 1, 0, torch.device("cpu")))
 
 
+@pytest.mark.parametrize("products", ["fp32", "bf16"])
+def test_a_run_goes_on_with_the_products_that_it_began_with(tmp_path: Path, faces: Path, products: str) -> None:
+    config = _config(tmp_path, faces / "train.rec", {"train": {"precision": "bf16"}})
+    run_ranks(stop_after_four_steps, 1, config)
+    (newest,) = (tmp_path / "checkpoints").glob("step-*4")
+    write_marker(newest, read_marker(newest) | {"products": products})
+    trainer = Trainer(config, World(0, 1, 0, torch.device("cpu")))
+    assert trainer.step.head.tuning.products == products
+
+
 def test_a_folder_that_holds_a_run_is_not_begun_again(tmp_path: Path, faces: Path) -> None:
     rec = faces / "train.rec"
     run_ranks(stop_after_four_steps, 1, _config(tmp_path, rec))
