@@ -54,7 +54,8 @@ class PartialFC(nn.Module):
 
     ``centers`` are this rank's, ``[S · K, D]``, the K of a class one after another; for a margin with a bias
     ``[S, D + 1]``, whose last column it is. ``own_cosine`` is ``[B]``, of the rows of all ranks in the last ``forward``
-    to their own centers; None before it, and where the margin takes no cosines.
+    to their own centers; None before it, and where the margin takes no cosines. ``loss_parts`` are ``[k]``, weighted
+    and detached: what the loss of the last ``forward`` is the sum of, by ``part_names``.
 
     Memory: this rank's centers; ``B · block`` logits; what ``tuning`` keeps; the centers' gradient, unless ``fuse`` has
     been called.
@@ -98,6 +99,8 @@ class PartialFC(nn.Module):
             centers = F.pad(centers, (0, 1))
         self.centers = nn.Parameter(centers.to(device, dtype))
         self.own_cosine: Tensor | None = None
+        self.part_names = (*(("softmax",) if softmax else ()), *self.weights)
+        self.loss_parts = torch.zeros(len(self.part_names))
         self._update: RowUpdate | None = None
         self._pending: CentersGradient | None = None
         self._step: int | None = None
@@ -202,15 +205,18 @@ class PartialFC(nn.Module):
             norm = gathered.norm(dim=1)
             unit = F.normalize(gathered)
             loss, cosine = self._softmax(unit if self.margin.unit_embeddings else gathered, norm, labels)
+            self.loss_parts = loss.detach()[None] if self.softmax else loss.new_empty(0)
             if self.weights:
                 target = self._target(labels)
                 centers = self.centers[:, : self.embedding_dim]
-                loss = loss + self._auxiliary_loss(
+                parts = self._auxiliary_parts(
                     Rows(
                         *(gathered, unit, norm, labels, cosine, target, centers, self.classes),
                         *(collectives.rank(), collectives.world_size()),
                     )
                 )
+                self.loss_parts = torch.cat([self.loss_parts, parts.detach()])
+                loss = loss + parts.sum()
         if self.softmax and self.margin.unit_embeddings and self.margin.unit_centers:
             self.own_cosine = cosine.detach()
         if self._step is None:
@@ -255,9 +261,9 @@ class PartialFC(nn.Module):
         self._round += 1
         return (places + (ranks * (self._rounds - 1) + self._round - 1) * places.shape[1]).flatten()
 
-    def _auxiliary_loss(self, rows: Rows) -> Tensor:
-        """Return the weighted sum: its value of all ranks, its gradient of this rank's part."""
-        parts = torch.stack([self.weights[name] * loss.part(rows) for name, loss in self._auxiliary()]).sum()
+    def _auxiliary_parts(self, rows: Rows) -> Tensor:
+        """Return each loss, weighted, ``[k]``: its value of all ranks, its gradient of this rank's part."""
+        parts = torch.stack([self.weights[name] * loss.part(rows) for name, loss in self._auxiliary()])
         return parts + (collectives.all_reduce_sum(parts.detach()) - parts.detach())
 
     def _target(self, labels: Tensor) -> Tensor:

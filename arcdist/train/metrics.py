@@ -49,7 +49,8 @@ class Metrics:
         self.global_batch_size, self.quiet = global_batch_size, quiet
         self.path = folder / "metrics.jsonl"
         self.train_s, self.wait_s = train_s, 0.0
-        self._losses: list[Tensor] = []
+        self._losses: list[Tensor] = []  # [1 + parts] each
+        self._names: list[str] = []
         self._rising = RisingLoss()
         self._torn = False  # whether the file's last line may be cut
         self._mark = time.monotonic()
@@ -71,31 +72,41 @@ class Metrics:
         """Note how long a step waited for its batch."""
         self.wait_s += seconds
 
-    def record(self, step: int, loss: Tensor, learning_rate: float, more: Mapping[str, float]) -> None:
+    def record(
+        self,
+        step: int,
+        loss: Tensor,
+        learning_rate: float,
+        more: Mapping[str, float],
+        parts: Mapping[str, Tensor] | None = None,
+    ) -> None:
         """Take note of step ``step`` (counted from 1), whose loss may still be computing.
 
-        What is recorded is the mean of the losses that are finite, and what more is told of the step.
+        What is recorded is the mean of the losses that are finite, and what more is told of the step. ``parts`` are
+        what the loss is the sum of, the same names at every step.
         """
-        self._losses.append(loss)
+        self._names = [f"losses/{name}" for name in parts or {}]
+        self._losses.append(torch.stack([loss, *(parts or {}).values()]))
         if self._bar:
             self._bar.update(self._task, completed=step)
         if step % self.every == 0 or step == self.total_steps:
             self._write_losses(step, learning_rate, more)
 
     def _write_losses(self, step: int, learning_rate: float, more: Mapping[str, float]) -> None:
-        losses = [loss for loss in torch.stack(self._losses).tolist() if math.isfinite(loss)] or [math.nan]
+        finite = [losses for losses in torch.stack(self._losses).tolist() if math.isfinite(losses[0])]
+        means = [sum(losses) / len(finite) for losses in zip(*finite)] or [math.nan] * (1 + len(self._names))
         self._losses.clear()
         self.pause()
         seconds, self._recorded_s = self.train_s - self._recorded_s, self.train_s
         waited, self._recorded_wait_s = self.wait_s - self._recorded_wait_s, self.wait_s
         steps, self._recorded_step = step - self._recorded_step, step
         rate = steps * self.global_batch_size / max(seconds, 1e-9)
-        loss = sum(losses) / len(losses)
+        loss, *parts = means
         if not self.quiet and math.isfinite(loss):
             self._rising.look_at(step, loss)
         stall = waited / max(seconds, 1e-9)
         values = {"loss": loss, "learning_rate": learning_rate, "images_per_s": rate, "data_wait_share": stall}
-        self.write(step, {**values, **more})
+        self.write(step, {**values, **dict(zip(self._names, parts)), **more})
         if self._bar:
             self._bar.update(self._task, note=f"loss {loss:.3f}  {rate:,.0f} images/s")
         elif not self.quiet:

@@ -126,6 +126,8 @@ class Step:
         if center_update is not None:
             head.fuse(center_update)
         self.scaler = gradient_scaler(self.precision, world.device)
+        self.part_names = (*head.part_names, *(("teacher",) if teacher is not None else ()))
+        self._parts = torch.zeros(len(head.part_names) + 1)
         self.statistics = RunningStatistics(backbone)
         self.verdicts = Verdicts(world.device)
         self.stragglers = Stragglers(world.device)
@@ -175,16 +177,18 @@ class Step:
         rounds = len(batch.labels) // self.micro_batch
         self.head.begin_step(self.count, batch.labels, rounds)
         targets = None if self.teacher is None else self.teacher.targets(self.count)
-        losses = torch.zeros(2, device=self.world.device)  # the head's, of all ranks; the teacher's, of this rank
+        # The head's and its parts', of all ranks; the teacher's, of this rank.
+        losses = torch.zeros(2 + len(self.head.part_names), device=self.world.device)
         for index in range(rounds):
             rows = slice(index * self.micro_batch, (index + 1) * self.micro_batch)
             target = None if targets is None else targets[rows]
             losses += self._round(index, rounds, batch.images[rows], batch.labels[rows], target)
-        loss, norm = losses.sum(), self._gradient_norm()
+        loss, norm = losses[0] + losses[-1], self._gradient_norm()
         broken = ~torch.isfinite(loss) | is_void(norm, self.scaler)
         asked = torch.full((), float(asked_to_stop), device=loss.device)
-        flags = self.statistics.end_step(torch.stack([broken.float(), asked, losses[1] / self.world.size]))
-        loss, flags = losses[0] + flags[2], flags[:2]
+        flags = self.statistics.end_step(torch.stack([broken.float(), asked, losses[-1] / self.world.size]))
+        loss, flags, of_teacher = losses[0] + flags[2], flags[:2], flags[2:]
+        self._parts = torch.cat([losses[1:-1], of_teacher])
         void = flags[0].clamp(max=1)
         self._move_head_state(void)
         self._update(norm, void)
@@ -193,6 +197,11 @@ class Step:
             self.average.update(self.count, void)
         self.verdicts.add(self.count, loss, flags)
         return loss
+
+    @property
+    def loss_parts(self) -> dict[str, Tensor]:
+        """What the last step's loss is the sum of: by name a scalar on the device, weighted; empty of a single part."""
+        return dict(zip(self.part_names, self._parts)) if len(self.part_names) > 1 else {}
 
     def settle(self) -> None:
         """Bring centers up to date that steps have passed by; before anything but a next step reads them."""
@@ -205,7 +214,7 @@ class Step:
         return self.backbone if self.average is None else self.average.model
 
     def _round(self, index: int, rounds: int, images: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
-        """Add one micro-batch's gradients and return its part of both losses; the last one starts the all-reduce."""
+        """Add one micro-batch's gradients and return its part of the losses; the last one starts the all-reduce."""
         torch.manual_seed(seeds.mix(self.seed, self.count, self.world.rank * rounds + index))
         self.statistics.begin_round(index)
         wait = index + 1 < rounds and isinstance(self.parallel, DistributedDataParallel)
@@ -218,7 +227,7 @@ class Step:
             else:
                 of_teacher = self.teacher.part(embeddings, targets) / rounds
             self.scaler.scale(of_head + of_teacher).backward()
-        return torch.stack([of_head, of_teacher]).detach()
+        return torch.cat([of_head[None], self.head.loss_parts / rounds, of_teacher[None]]).detach()
 
     def _gradient_norm(self) -> Tensor:
         """Return the norm of the backbone's gradient, not scaled; not finite where the centers' is not either."""

@@ -148,7 +148,7 @@ class Trainer:
             more: dict[str, float] = {}
             if self._due(self.config.train.log_every):
                 more = self.step.stragglers.report(self.step.count) | own_angles(self.step.head)
-            self.metrics.record(self.step.count, loss, learning_rate, more)
+            self.metrics.record(self.step.count, loss, learning_rate, more, self.step.loss_parts)
             if self._due(self.config.runtime.replay_every):
                 images = batch.images[: self.step.micro_batch]
                 check_replay(self.step.backbone, images, self.step.precision, self.step.count)
