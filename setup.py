@@ -56,6 +56,8 @@ setup(
         "export": ["onnx>=1.17", "onnxruntime>=1.20", "onnxscript>=0.7"],
         "search": ["faiss-cpu>=1.9"],  # approximate search of large galleries
         "dali": ["nvidia-dali-cuda130>=2.0"],
+        "wandb": ["wandb>=0.18"],
+        "mlflow": ["mlflow-skinny>=2.16"],  # or mlflow, for a database of one's own
         "test": [
             "pytest>=8",
             "pytest-timeout>=2.3",
@@ -70,6 +72,8 @@ setup(
             "onnx>=1.17",
             "onnxruntime>=1.20",
             "onnxscript>=0.7",
+            "wandb>=0.18",
+            "mlflow-skinny>=2.16",
             "kubeflow-trainer-api>=2.3",  # with the next two: the schemas of what is in launch/ and docker/
             "kubeflow-training>=1.9",
             "check-jsonschema>=0.39",

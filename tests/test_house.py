@@ -30,6 +30,8 @@ DOORS = {  # a heavy friend, and the only places that may import it
     "onnxruntime": ("arcdist/export/", "arcdist/backbones/onnx_net.py"),
     "faiss": ("arcdist/evaluate/faiss_index.py",),
     "hydra": ("arcdist/cli/",),
+    "wandb": ("arcdist/train/trackers/weights_and_biases.py",),
+    "mlflow": ("arcdist/train/trackers/mlflow_run.py",),
 }
 FILES = sorted((ROOT / "arcdist").rglob("*.py"))
 MOST_LINES = 400

@@ -18,6 +18,7 @@ from arcdist.optim import OptimConfig
 from arcdist.runtime.world import RuntimeConfig
 from arcdist.train.step import StepConfig
 from arcdist.train.teacher import TeacherConfig
+from arcdist.train.trackers.config import LogConfig
 from arcdist.train.void_steps import VoidStepsConfig
 
 
@@ -103,6 +104,7 @@ class TrainConfig:
     train: LoopConfig = field(default_factory=LoopConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    log: LogConfig = field(default_factory=LogConfig)
     runtime: RuntimeConfig = field(default_factory=RuntimeConfig)
 
     def validate(self) -> None:

@@ -18,6 +18,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from arcdist.data.decode import decode
 from arcdist.train.rising_loss import RisingLoss
+from arcdist.train.trackers.fan_out import FanOut
 
 _log = logging.getLogger("arcdist")
 
@@ -33,6 +34,7 @@ class Metrics:
         global_batch_size: images of a step.
         quiet: true on every other rank, which records nothing.
         train_s: seconds of training before this process began.
+        trackers: who else is told; rank 0's.
     """
 
     def __init__(
@@ -44,7 +46,9 @@ class Metrics:
         global_batch_size: int,
         quiet: bool,
         train_s: float = 0.0,
+        trackers: FanOut | None = None,
     ) -> None:
+        self.trackers = trackers
         self.every, self.total_steps, self.first_step = every, total_steps, first_step
         self.global_batch_size, self.quiet = global_batch_size, quiet
         self.path = folder / "metrics.jsonl"
@@ -123,8 +127,11 @@ class Metrics:
             with self.path.open("a") as file:
                 file.write(("\n" if self._torn else "") + json.dumps({"step": step, **values}) + "\n")
             self._torn = False
-            for name, value in values.items():
-                self._board.add_scalar(name if "/" in name else f"train/{name}", value, step)
+            named = {name if "/" in name else f"train/{name}": value for name, value in values.items()}
+            for name, value in named.items():
+                self._board.add_scalar(name, value, step)
+            if self.trackers is not None:
+                self.trackers.write(step, named)
 
     @contextlib.contextmanager
     def _training_on(self, step: int) -> Generator[None]:
@@ -142,6 +149,13 @@ class Metrics:
         if self._board is not None:
             with self._training_on(step):
                 self._board.add_image(name, decode(path.read_bytes(), path.name), step, dataformats="HWC")
+                if self.trackers is not None:
+                    self.trackers.show_picture(name, path, step)
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Tell the trackers that the run is done, and what it has reached."""
+        if self.trackers is not None:
+            self.trackers.finish(summary)
 
     def pause(self) -> None:
         """Stop the clock of training and start it again at once; what came before counts as training."""
@@ -174,6 +188,8 @@ class Metrics:
         if self._board is not None:
             with contextlib.suppress(OSError):
                 self._board.close()
+        if self.trackers is not None:
+            self.trackers.close()
 
 
 def _read(path: Path) -> Iterator[dict[str, Any]]:

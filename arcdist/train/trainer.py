@@ -28,7 +28,7 @@ from arcdist.runtime.stopping import FINISHED, STOPPED, StoppedElsewhereError, S
 from arcdist.runtime.world import World, close_world
 from arcdist.train import summary
 from arcdist.train.build import build_step
-from arcdist.train.config import TrainConfig
+from arcdist.train.config import TrainConfig, flat
 from arcdist.train.initial import centers_from_means, load_initial
 from arcdist.train.memory import memory_advice
 from arcdist.train.metrics import Metrics
@@ -36,6 +36,7 @@ from arcdist.train.own_angles import own_angles
 from arcdist.train.replay import check_replay
 from arcdist.train.same_run import check_same_run
 from arcdist.train.same_start import check_same_data, check_same_program
+from arcdist.train.trackers.fan_out import FanOut
 from arcdist.train.void_steps import REMEDY, DivergedError, VoidSteps
 
 _log = logging.getLogger("arcdist")
@@ -98,6 +99,7 @@ class Trainer:
             config.train.global_batch_size,
             quiet=not world.is_first,
             train_s=trained_s,
+            trackers=self._open_trackers(),
         )
         self.watch = HangWatch(config.runtime.step_timeout_s, world.rank)
         self.scores: dict[str, Scored] = {}
@@ -118,6 +120,16 @@ class Trainer:
         if len(dataset) <= _LABELS_LOOKED_AT:
             dataset.labels()
         read_sets(list(self.config.evaluate.sets))
+
+    def _open_trackers(self) -> FanOut | None:
+        """Return rank 0's trackers; every rank calls it."""
+        opened: list[FanOut] = []
+        about = flat(self.config.as_dict())
+        resumed = self.step.count > 0
+        collectives.from_rank_0(
+            lambda: opened.append(self.config.log.open(self.folder, self.config.name, about, resumed))
+        )
+        return opened[0] if opened else None
 
     def run(self) -> dict[str, Any]:
         """Train to the end and return the summary, which ``summary.json`` also holds (empty but on rank 0)."""
@@ -331,6 +343,7 @@ class Trainer:
         about = self._summary() | summary.machine() | summary.reached(self.scores, self.metrics.history())
         about |= self._keep_weights()
         summary.leave(self.folder, about, self.scores, self.metrics, self.config.json)
+        self.metrics.finish(about)
         leave_marker(self.folder, FINISHED, {"step": self.step.count, "total_steps": self.total_steps})
         return about
 

@@ -1,0 +1,1 @@
+"""Where a run's metrics go beside TensorBoard: Weights & Biases, MLflow, each by its own package."""
