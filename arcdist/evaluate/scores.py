@@ -7,6 +7,7 @@ holds the exact answer for what has gone by. The blocks are the same on any numb
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -16,6 +17,7 @@ from arcdist.errors import DataError
 from arcdist.runtime.collectives import gather_uneven_rows, rank, world_size
 
 BLOCK = 2048  # rows and columns of a block: 16 MiB of float32, and a product large enough for full speed
+_STRIP = 4  # blocks of rows that meet a block of columns before the next is brought to length 1
 
 
 class ScoreBlock(NamedTuple):
@@ -70,17 +72,21 @@ def triangle_blocks(embeddings: Tensor, order: Tensor) -> Iterator[ScoreBlock]:
         embeddings: ``[N, D]``, rows of any length.
         order: ``[N]`` int64, a permutation: row and column i of the matrix are of ``embeddings[order[i]]``.
 
-    Memory: two blocks of embeddings and a block of scores. Time: ``N²·D/W`` operations.
+    Memory: six blocks of embeddings and a block of scores. Time: ``N²·D/W`` operations.
     """
     _require_matrices(embeddings, embeddings)
     slices = list(_slices(len(embeddings)))
+
+    # Rows that ``order`` picks are numbered anew, so an error counts them in that order.
+    @lru_cache(_STRIP + 2)  # a strip's rows, and two blocks of columns, of which the older one goes first
+    def unit(number: int) -> Tensor:
+        part = slices[number]
+        return unit_rows(embeddings[order[part]], "embeddings in the order of labels", part.start)
+
     pairs = [(first, second) for first in range(len(slices)) for second in range(first, len(slices))]
+    pairs.sort(key=lambda pair: (pair[0] // _STRIP, pair[1]))
     for first, second in pairs[rank() :: world_size()]:
-        rows, columns = slices[first], slices[second]
-        # Rows that ``order`` picks are numbered anew, so an error counts them in that order.
-        scores = unit_rows(embeddings[order[rows]], "embeddings in the order of labels", rows.start)
-        scores = scores @ unit_rows(embeddings[order[columns]], "embeddings in the order of labels", columns.start).T
-        yield ScoreBlock(rows, columns, scores)
+        yield ScoreBlock(slices[first], slices[second], unit(first) @ unit(second).T)
 
 
 class TopScores:
