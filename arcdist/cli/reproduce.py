@@ -1,18 +1,22 @@
 """``arcdist reproduce``: a table of the ArcFace paper, trained again cell by cell."""
 
+import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from arcdist.cli import reproduce_toy
 from arcdist.cli.arguments import help_page, parse, wants_help
 from arcdist.cli.compose import compose_config
+from arcdist.cli.reproduce_pictures import draw_table
 from arcdist.errors import ConfigError
 from arcdist.evaluate.report import write_json
 from arcdist.reproduce.cell import cell_path, run_cell
+from arcdist.reproduce.markdown import block, put_into
 from arcdist.reproduce.paper import TABLES, Method
 from arcdist.reproduce.table import collect, printed, read_cell
 from arcdist.runtime import collectives
@@ -21,7 +25,7 @@ from arcdist.runtime.world import open_world
 from arcdist.train.config import TrainConfig
 
 USAGE = "arcdist reproduce table2|table3|table4|toy [methods=[NAME,…]] [key=value …] [--json PATH]"
-_WIDTH = 150
+_WIDTH = 190
 _WITHOUT_SCALE = ("margin=softmax", "margin=a_softmax")
 
 
@@ -42,6 +46,12 @@ class ReproduceArguments:
     cells: int = field(default=-1, metadata={"help": "cells to train now at most; 0: only print; -1: all that lack"})
     folder: str = field(default="runs/reproduce", metadata={"help": "where cells and runs go"})
     json: str = field(default="", metadata={"help": "file for the table"})
+    markdown: str = field(
+        default="", metadata={"help": "file whose marked block of the table is written anew; a new one holds only that"}
+    )
+    picture: str = field(
+        default="", metadata={"help": "file for the table as bars, .png or .svg; FILE_orderings is drawn beside it"}
+    )
 
     def validate(self) -> None:
         """Raise ConfigError where a value cannot be right."""
@@ -58,6 +68,18 @@ class ReproduceArguments:
     def setting(self) -> dict[str, object]:
         """What cells of one table must have in common."""
         return {"recipe": self.recipe, "scale": self.scale, "set": list(self.set)}
+
+    @property
+    def command(self) -> str:
+        """The command that fills the table, without where its cells lie."""
+        defaults = ReproduceArguments()
+        said = [
+            f"{key}={getattr(self, key)}"
+            for key in ("seeds", "recipe", "scale")
+            if getattr(self, key) != getattr(defaults, key)
+        ]
+        said += [f"set=[{','.join(self.set)}]"] if self.set else []
+        return shlex.join(["arcdist", "reproduce", self.table, *said])
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -81,13 +103,26 @@ def main(arguments: Sequence[str]) -> int:
             about = {"method": name, "seed": seed, "setting": config.setting}
             run_cell(stages[name, seed], world, cell_path(folder, name, seed), about)
     if collectives.rank() == 0:
-        collected = collect(table, folder, seeds) | {"setting": config.setting}
-        Console(width=None if sys.stdout.isatty() else _WIDTH).print(printed(collected))
-        if collected["missing"]:
-            print(f"missing: {', '.join(collected['missing'])}")
-        if config.json:
-            write_json(config.json, collected)
+        for name in table.methods:  # also those that are not trained now, but told
+            for seed in seeds:
+                _is_done(config, cell_path(folder, name, seed))
+        _tell(config, collect(table, folder, seeds) | {"setting": config.setting})
     return 0
+
+
+def _tell(config: ReproduceArguments, collected: dict[str, Any]) -> None:
+    console = Console(width=None if sys.stdout.isatty() else _WIDTH)
+    for each in printed(collected):
+        console.print(each)
+    if collected["missing"]:
+        print(f"missing: {', '.join(collected['missing'])}")
+    if config.json:
+        write_json(config.json, collected)
+    if config.markdown:
+        put_into(config.markdown, config.table, block(config.table, config.command, collected))
+    if config.picture:
+        for picture in draw_table(config.picture, collected):
+            print(picture)
 
 
 def _is_done(config: ReproduceArguments, path: Path) -> bool:

@@ -24,10 +24,20 @@ class PaperTable:
     methods: dict[str, Method] = field(default_factory=dict)
     angles: bool = False
     """Whether the columns are angles in degrees; otherwise accuracies in percent."""
+    compared: tuple[tuple[str, str], ...] = ()
+    """Which two methods the paper's text, or its table, sets against each other; its numbers say which is above."""
+
+    def published(self, method: str, column: str) -> float | None:
+        """Return what the paper gives for a method in one of its columns; None where it gives nothing."""
+        return self.methods[method].published[self.columns.index(column)]
 
 
 def _margin(name: str, *more: str) -> tuple[str, ...]:
     return (f"margin={name}", *more)
+
+
+def _each_with(method: str, *others: str) -> tuple[tuple[str, str], ...]:
+    return tuple((method, other) for other in others)
 
 
 _TRIPLET = ("losses=[triplet]", "losses.softmax=0")
@@ -60,6 +70,16 @@ TABLE_2 = PaperTable(
         ),
         "arcface_triplet": Method("ArcFace+Triplet", _margin("arcface", "losses=[triplet]"), (99.50, 95.51, 94.40)),
     },
+    compared=(
+        *_each_with("arcface_0.5", "softmax", "norm_softmax", "sphereface_1.35", "cosface_0.35", "cm1", "cm2"),
+        *_each_with("arcface_0.5", "triplet", "arcface_0.4", "arcface_0.45", "arcface_0.55"),
+        *_each_with("arcface_0.5", "arcface_intra", "arcface_inter", "arcface_intra_inter", "arcface_triplet"),
+        *_each_with("norm_softmax", "softmax", "ns_intra", "ns_inter", "ns_intra_inter", "triplet"),
+        ("softmax", "cosface_0.35"),
+        ("softmax", "triplet"),
+        ("sphereface_1.35", "cosface_0.35"),
+        ("ns_intra", "ns_inter"),
+    ),
 )
 
 
@@ -81,6 +101,10 @@ TABLE_3 = PaperTable(
         ]
     ),
     angles=True,
+    compared=(
+        *_each_with("norm_softmax", "arcface_0.5", "ns_intra", "ns_inter", "triplet"),
+        *_each_with("arcface_0.5", "ns_intra", "ns_inter", "triplet"),
+    ),
 )
 
 TABLE_4 = PaperTable(
@@ -100,6 +124,14 @@ TABLE_4 = PaperTable(
         "cosface_0.35": Method("CosFace", _margin("cosface"), (99.73, 97.6)),
         "arcface_0.5": Method("ArcFace", _margin("arcface"), (99.83, 98.02)),
     },
+    compared=(
+        *_each_with("arcface_0.5", "deepid", "deepface", "vgg_face", "facenet", "baidu", "center_loss", "range_loss"),
+        *_each_with("arcface_0.5", "marginal_loss", "sphereface", "sphereface_plus", "cosface_0.35"),
+        *_each_with("deepface", "deepid", "vgg_face", "facenet", "baidu", "center_loss", "range_loss"),
+        *_each_with("deepface", "marginal_loss", "sphereface", "sphereface_plus", "cosface_0.35"),
+        ("sphereface", "sphereface_plus"),
+        ("sphereface", "cosface_0.35"),
+    ),
 )
 
 TABLES = {"table2": TABLE_2, "table3": TABLE_3, "table4": TABLE_4}

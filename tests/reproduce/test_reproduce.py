@@ -44,7 +44,8 @@ def test_a_table_gives_mean_and_std_over_the_seeds_and_names_what_is_missing(tmp
         _write_cell(tmp_path, "arcface_0.5", seed, accuracy)
     found = collect(TABLES["table2"], tmp_path, range(3))
     row = found["rows"]["arcface_0.5"]
-    assert row["measured"] == {"held_out": {"mean": 91.0, "std": pytest.approx(2**0.5, abs=1e-3)}}
+    by_seed = {"0": 90.0, "1": 92.0}
+    assert row["measured"] == {"held_out": {"mean": 91.0, "std": pytest.approx(2**0.5, abs=1e-3), "by_seed": by_seed}}
     assert row["seeds"] == [0, 1]
     assert "arcface_0.5.seed2" in found["missing"]
     assert "arcface_0.5.seed1" not in found["missing"]
@@ -54,7 +55,7 @@ def test_an_angle_that_a_method_does_not_have_is_left_out(tmp_path: Path) -> Non
     _write_cell(tmp_path, "triplet", 0, 0.9)
     measured = collect(TABLES["table3"], tmp_path, [0])["rows"]["triplet"]["measured"]
     assert "W-Inter" not in measured
-    assert measured["Intra1"] == {"mean": 2.0, "std": None}
+    assert measured["Intra1"] == {"mean": 2.0, "std": None, "by_seed": {"0": 2.0}}
 
 
 def test_genuine_pairs_that_share_an_image_are_of_one_person() -> None:
