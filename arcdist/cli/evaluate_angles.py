@@ -17,8 +17,10 @@ from yaml import YAMLError
 
 from arcdist.checkpoint.folder import newest_checkpoint
 from arcdist.checkpoint.reader import read_tensor
+from arcdist.cli.angle_pictures import Cosines, draw_angles
 from arcdist.cli.arguments import help_page, parse, wants_help
 from arcdist.cli.network import NetworkArguments, embed_images
+from arcdist.cli.picture_files import RunPictureArguments
 from arcdist.data.image_lists import LabeledImages
 from arcdist.data.sources import DataConfig
 from arcdist.errors import ConfigError, DataError
@@ -27,6 +29,7 @@ from arcdist.evaluate.embed import embed
 from arcdist.evaluate.embedded_faces import read_embedded
 from arcdist.evaluate.genuine_people import genuine_people
 from arcdist.evaluate.model_source import load_model
+from arcdist.evaluate.pair_sample import cosines_of, sample_pairs
 from arcdist.evaluate.report import write_json
 from arcdist.evaluate.sets import read_sets
 from arcdist.runtime import collectives
@@ -34,8 +37,9 @@ from arcdist.runtime.log import set_up_log
 from arcdist.runtime.precision import choose_precision
 from arcdist.runtime.sharding import shard_rows
 from arcdist.runtime.world import World, open_world
+from arcdist.train.board import last_step, show_pictures
 
-USAGE = "arcdist evaluate RUN analysis=angles [sets=[FILE.bin,…]] [key=value …] [--json PATH]"
+USAGE = "arcdist evaluate RUN analysis=angles [sets=[FILE.bin,…]] [pictures=FOLDER] [key=value …] [--json PATH]"
 COLUMNS = ("W-EC", "W-Inter", "Intra", "Inter")
 
 
@@ -49,7 +53,7 @@ class _Named:
 
 
 @dataclass
-class AnglesArguments(NetworkArguments, _Named):
+class AnglesArguments(NetworkArguments, RunPictureArguments, _Named):
     """What ``analysis=angles`` is told."""
 
     image_size: int = field(default=0, metadata={"help": "height and width in pixels; 0: the run's own"})
@@ -59,6 +63,7 @@ class AnglesArguments(NetworkArguments, _Named):
         """Raise ConfigError where a value cannot be right."""
         if not self.model:
             raise ConfigError(f"no run is named; usage: {USAGE}")
+        RunPictureArguments.validate(self)
         NetworkArguments.validate(replace(self, image_size=self.image_size or 112))
 
 
@@ -75,8 +80,9 @@ def main(arguments: Sequence[str]) -> int:
     run = _read_run(Path(asked.model))
     asked = replace(asked, image_size=asked.image_size or run.data.image_size)
     found: dict[str, Any] = {}
+    cosines: dict[str, Cosines] = {}
     if asked.training:
-        found["training"] = _of_training(asked, run, world)
+        found["training"], cosines["training"] = _of_training(asked, run, world)
     for name, pairs in read_sets(_sets(asked, run)).items():
         images, people = genuine_people(pairs)
         embeddings = embed(
@@ -90,8 +96,16 @@ def main(arguments: Sequence[str]) -> int:
             name=name,
         )
         found[name] = _statistics(embeddings, people.numpy(), int(people.max()) + 1, None, world)
+        cosines[name] = _cosines(embeddings, people.numpy())
     if world.is_first:
+        for name, pair in cosines.items():
+            found[name]["pairs_degrees"] = {kind: _spread(each) for kind, each in zip(("genuine", "impostor"), pair)}
         _tell(asked, found)
+        if asked.pictures:
+            drawn = draw_angles(asked, found, cosines)
+            print(*drawn, sep="\n")
+            if asked.tensorboard:
+                show_pictures(asked.model, drawn, last_step(asked.model))
     return 0
 
 
@@ -128,7 +142,7 @@ def _data(run: DictConfig) -> DataConfig:
     return data
 
 
-def _of_training(asked: AnglesArguments, run: DictConfig, world: World) -> dict[str, Any]:
+def _of_training(asked: AnglesArguments, run: DictConfig, world: World) -> tuple[dict[str, Any], Cosines]:
     dataset = _data(run).open()
     with tempfile.TemporaryDirectory() as own:
         output = Path(collectives.broadcast_object(own)) / "training.npy"
@@ -136,8 +150,24 @@ def _of_training(asked: AnglesArguments, run: DictConfig, world: World) -> dict[
         embeddings = read_embedded(output).embeddings
         centers = _centers(Path(asked.model), run, embeddings.shape[1], dataset.num_classes)
         found = _statistics(embeddings, dataset.labels(), dataset.num_classes, centers, world)
+        cosines = _cosines(embeddings, dataset.labels())
         collectives.barrier()  # rank 0's folder goes when all have read it
-    return found
+    return found, cosines
+
+
+def _cosines(embeddings: Tensor, labels: np.ndarray) -> Cosines:
+    """Return the cosines of genuine and of random impostor pairs; nothing on ranks that tell nothing."""
+    pairs = sample_pairs(labels) if collectives.rank() == 0 else (np.empty((0, 2), np.int64),) * 2
+    return cosines_of(embeddings, pairs[0]), cosines_of(embeddings, pairs[1])
+
+
+def _spread(cosines: np.ndarray) -> dict[str, float | int | None]:
+    """Return the angles' number, mean, standard deviation and quantiles, in degrees."""
+    degrees = np.degrees(np.arccos(cosines.clip(-1, 1)))
+    if not len(degrees):
+        return {"pairs": 0}
+    quantiles = {f"p{share:02d}": round(float(np.percentile(degrees, share)), 3) for share in (5, 50, 95)}
+    return {"pairs": len(degrees), "mean": float(degrees.mean()), "std": float(degrees.std()), **quantiles}
 
 
 def _centers(folder: Path, run: DictConfig, dim: int, classes: int) -> Tensor | None:

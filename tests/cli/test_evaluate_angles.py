@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 import torch
 from small_runs import small_config, small_trainer
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from arcdist.cli.main import main
 from arcdist.data.evalsets import read_bin
 from arcdist.evaluate.angles import angle_statistics
 from arcdist.evaluate.embed import embed
 from arcdist.evaluate.genuine_people import genuine_people
+from arcdist.evaluate.pair_sample import PAIRS
 
 QUIET = ["analysis=angles", "runtime.device=cpu", "runtime.threads=1", "progress=false"]
 
@@ -43,3 +45,27 @@ def test_what_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "no run is named" in capsys.readouterr().err
     assert main(["evaluate", str(tmp_path), *QUIET]) == 1
     assert "is no run's folder: config.yaml" in capsys.readouterr().err
+
+
+def test_pairs_and_means_are_drawn_in_a_folder_and_on_tensorboard(faces: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    small_trainer(small_config(run, faces / "train.rec", {"train": {"steps": 1}})).run()
+    arguments = ["evaluate", str(run), f"sets=[{faces}/held_out.bin]", *QUIET, f"pictures={tmp_path}/p"]
+    assert main([*arguments, "tensorboard=true", "--json", f"{tmp_path}/a.json"]) == 0
+    for name in ("pair_angles", "mean_angles"):
+        assert (tmp_path / "p" / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    board = EventAccumulator(str(run / "tensorboard"), {"images": 0}).Reload()
+    assert {"pair_angles", "mean_angles"} <= set(board.Tags()["images"])
+    assert board.Images("pair_angles")[0].step == 1
+    pairs = json.loads((tmp_path / "a.json").read_text())["angles"]["training"]["pairs_degrees"]
+    assert pairs["genuine"]["pairs"] == 10 * 15  # ten people of six images each
+    assert pairs["impostor"]["pairs"] == PAIRS
+    assert main([*arguments, "picture_format=svg", "training=false"]) == 0
+    assert "<svg" in (tmp_path / "p" / "pair_angles.svg").read_text()
+
+
+def test_a_picture_in_no_known_form_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["evaluate", str(tmp_path), *QUIET, "picture_format=gif"]) == 2
+    assert "picture_format: 'gif': must be one of png, svg" in capsys.readouterr().err
+    assert main(["evaluate", str(tmp_path), *QUIET, "tensorboard=true"]) == 2
+    assert "give pictures=FOLDER" in capsys.readouterr().err
