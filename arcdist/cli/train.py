@@ -16,8 +16,8 @@ from arcdist.cli.compose import check_overrides, config_folder, groups, typed
 from arcdist.cli.keys import help_lines
 from arcdist.cli.main import tell
 from arcdist.errors import ConfigError
-from arcdist.runtime.log import set_up_log
-from arcdist.runtime.world import open_world
+from arcdist.runtime.log import keep_failure, set_up_log
+from arcdist.runtime.world import open_world, rank_from_environment
 from arcdist.train.config import TrainConfig
 from arcdist.train.trainer import train
 
@@ -71,9 +71,10 @@ def _run(composed: DictConfig) -> None:
     try:
         config.validate()
         config.train.micro_batch(int(os.environ.get("WORLD_SIZE", "1")))
-        set_up_log(int(os.environ.get("RANK", "0")))
+        set_up_log(rank_from_environment(), Path(config.as_dict()["folder"]) / "logs")
         train(config, open_world(config.runtime))
     except Exception as error:
+        keep_failure(error)
         code = tell("train", error)
         if code is None:
             raise
