@@ -12,13 +12,14 @@ WHEELS := $(or $(PIP_FIND_LINKS),$(shell $(PYTHON) -m pip config get global.find
 export UV_FIND_LINKS := $(or $(UV_FIND_LINKS),$(WHEELS))
 TORCH := $(if $(UV_FIND_LINKS),,--torch-backend=$(if $(shell command -v nvidia-smi 2>/dev/null),auto,cpu))
 
-.PHONY: help setup demo toy test lint bench soak package image clean
+.PHONY: help setup demo toy test lint bench soak docs package image clean
 
 help:
 	@echo "make demo    render faces, train on $(RANKS) ranks, verify on people never seen: about 5 minutes on 2 cores"
 	@echo "make test    lint, type checks, tests"
 	@echo "make bench   measure head, step and loaders against what others do, in minutes on 2 cores, which should be idle"
 	@echo "make soak    kill ranks, nodes and links of runs for up to 30 minutes, as root, and write runs/soak.json"
+	@echo "make docs    the site of docs/ in site/, built strictly"
 	@echo "make package a wheel and a source archive in dist/, checked"
 	@echo "make toy     draw eight people in two dimensions under the losses that led to ArcFace: minutes on a core"
 	@echo "make image   the image of docker/Dockerfile, TARGET=cpu or cuda, by buildah; without a Docker engine"
@@ -63,6 +64,9 @@ soak: setup
 	@mkdir -p runs
 	timeout --signal=INT --kill-after=1m 30m $(BIN)/arcdist bench faults --json runs/soak.json
 
+docs: setup
+	$(BIN)/python docs_site/make_site.py site
+
 package: setup
 	$(BIN)/uv build --quiet --clear --build-constraints constraints.txt
 	$(BIN)/uv tool run twine==7.0.0 check --strict dist/*.whl dist/*.tar.gz
@@ -72,4 +76,4 @@ image:
 	$(if $(UV_FIND_LINKS),TORCH=) bash docker/build.sh $(TARGET)
 
 clean:
-	rm -rf .venv build dist *.egg-info runs data
+	rm -rf .venv build dist *.egg-info runs data site

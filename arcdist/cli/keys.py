@@ -86,14 +86,17 @@ def unknown_key(key: str, config_class: type, owner: str = "") -> ConfigError:
 def help_lines(config_class: type) -> list[str]:
     """Return one line a key: name, default, meaning."""
     rows = [
-        (key.name, f"needed: {key.help}") if key.default is MISSING else (f"{key.name}={_text(key.default)}", key.help)
+        (key.name, f"needed: {key.help}")
+        if key.default is MISSING
+        else (f"{key.name}={written(key.default)}", key.help)
         for key in keys_of(config_class)
     ]
     width = min(46, max(len(left) for left, _ in rows))
     return [f"  {left:<{width}}  {meaning}" for left, meaning in rows]
 
 
-def _text(value: Any) -> str:
+def written(value: Any) -> str:
+    """Return a default as it would be written on the command line."""
     if isinstance(value, bool):
         return str(value).lower()
     if value is None:

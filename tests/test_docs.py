@@ -1,0 +1,127 @@
+"""The site of docs/ builds, says every key, and does not build where something that it refers to is not there."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from architecture_pictures import PICTURES
+from configuration_page import configuration_page
+from make_site import build
+from recipes_page import recipes_page
+
+from arcdist.cli.compose import check_overrides, compose_config, groups
+from arcdist.cli.keys import keys_of
+from arcdist.cli.main import VERBS
+from arcdist.margins import MARGINS
+from arcdist.train.config import TrainConfig
+
+ROOT = Path(__file__).parent.parent
+CONFIGURATION = """site_name: a
+docs_dir: docs
+site_dir: site
+theme: {variant: classic, font: false}
+plugins: [search, {mkdocstrings: {handlers: {python: {paths: [.]}}}}]
+nav: [index.md]
+"""
+
+
+def test_the_site_is_built_strictly_with_all_its_pages(tmp_path: Path) -> None:
+    command = [sys.executable, ROOT / "docs_site/make_site.py", tmp_path / "site"]
+    made = subprocess.run(command, capture_output=True, text=True, timeout=200)
+    assert made.returncode == 0, made.stdout + made.stderr
+    pages = {path.stem for path in (ROOT / "docs").glob("*.md")} | {"configuration", "recipes"}
+    assert all((tmp_path / f"site/{page}/index.html").is_file() for page in pages)
+    assert "held_out: 97.00" in (tmp_path / "site/index.html").read_text()  # of README's first screen
+
+
+def _site(folder: Path, page: str) -> Path:
+    (folder / "docs").mkdir()
+    (folder / "docs/index.md").write_text(page)
+    (folder / "mkdocs.yml").write_text(CONFIGURATION)
+    return folder
+
+
+def test_a_site_without_faults_has_none(tmp_path: Path) -> None:
+    assert build(_site(tmp_path, "# Title\n\n[here](#title) [there](index.md#title)\n")) == []
+
+
+@pytest.mark.parametrize(
+    ("page", "faults"),
+    [
+        ("[a](nowhere.md) [b](#nowhere)", ["page does not exist", "anchor does not exist"]),
+        ('![a](nowhere.png) <img src="nowhere.jpg">', ["nowhere.png: is not there", "nowhere.jpg: is not there"]),
+        ("::: nowhere.Nothing", ["Could not collect 'nowhere.Nothing'"]),
+    ],
+)
+def test_what_is_referred_to_must_be_there(page: str, faults: list[str], tmp_path: Path) -> None:
+    said = "\n".join(build(_site(tmp_path, page)))
+    assert all(fault in said for fault in faults), said
+
+
+def test_the_navigation_has_every_page_and_no_other(tmp_path: Path) -> None:
+    _site(tmp_path, "# Title")
+    (tmp_path / "docs/orphan.md").write_text("# Orphan")
+    (tmp_path / "mkdocs.yml").write_text(CONFIGURATION.replace("index.md", "index.md, gone.md"))
+    missing, orphan = build(tmp_path)
+    assert "gone.md: no such page" in missing
+    assert "docs/orphan.md: is not in the navigation" in orphan
+
+
+def test_the_reference_has_every_key_choice_and_margin() -> None:
+    page = configuration_page()
+    lines = page.splitlines()
+    for key in keys_of(TrainConfig):
+        rows = [line for line in lines if line.startswith(f"| `{key.name}` |")]
+        assert rows, f"{key.name} is not on the page"
+        meaning = key.help.rpartition(" [")[0] if key.kind else key.help
+        assert any(meaning.replace("|", "\\|") in row for row in rows)
+    for group, choices in groups().items():
+        assert f"### {group}\n" in page
+        assert all(f"`{choice}`" in page for choice in choices)
+    assert all(f"#### margin: {name}\n" in page for name in MARGINS)
+
+
+@pytest.mark.parametrize("recipe", ["casia_r50", "webface42m_pfc03_vit_b", "demo"])
+def test_the_page_of_recipes_says_what_a_recipe_composes_to(recipe: str) -> None:
+    config = compose_config([f"recipe={recipe}"])
+    page = recipes_page()
+    (row,) = [line for line in page.splitlines() if line.startswith(f"| `{recipe}` | ") and " × " in line]
+    batch = config.train.global_batch_size, config.train.micro_batch_size
+    assert f"| {config.backbone.name} |" in row
+    assert f"| {batch[0] // batch[1]} × {batch[1]} |" in row
+    assert f"| {config.optim.lr:g}, {config.optim.weight_decay:g} |" in row
+    margins = [f"{key} {getattr(config.margin, key):g}" for key in ("m2", "m3") if getattr(config.margin, key)]
+    assert f", {', '.join(margins)}, s {config.margin.scale:g}" in row
+    assert f"{config.train.steps:,} steps" in row or f"{config.train.epochs:g} epochs" in row
+    assert not config.data.num_classes or f"{config.data.num_classes:,} classes, {config.data.images:,} images" in page
+
+
+def _commands(page: str) -> list[list[str]]:
+    """Return the commands of a page's blocks of code, each as its words."""
+    blocks = re.findall(r"^```\w*\n(.*?)^```$", page, flags=re.MULTILINE | re.DOTALL)
+    lines = "\n".join(blocks).replace("\\\n", "").splitlines()
+    return [shlex.split(line, comments=True) for line in lines if line.startswith(("arcdist ", "torchrun "))]
+
+
+@pytest.mark.parametrize("page", ["faq", "migration", "recipes"])
+def test_the_commands_of_a_page_are_taken(page: str) -> None:
+    commands = _commands(recipes_page() if page == "recipes" else (ROOT / f"docs/{page}.md").read_text())
+    assert commands
+    for words in commands:
+        if "launch/train.py" in words or words[:2] == ["arcdist", "train"]:
+            check_overrides([word for word in words[1:] if "=" in word and not word.startswith("--")])
+        elif words[0] == "arcdist":
+            assert words[1] in VERBS, words
+
+
+def test_the_pictures_are_what_their_script_draws() -> None:
+    for name, draw in PICTURES.items():
+        assert (ROOT / f"docs/{name}").read_text() == draw(), "run: python docs_site/architecture_pictures.py"
+
+
+def test_the_picture_of_the_rooms_has_every_room() -> None:
+    rooms = {path.name.removesuffix(".py") for path in (ROOT / "arcdist").iterdir() if not path.name.startswith("_")}
+    assert all(f">{room}</text>" in PICTURES["rooms.svg"]() for room in rooms - {"py.typed"})
