@@ -12,6 +12,7 @@ from rich.console import Console
 from arcdist.cli import evaluate_angles, evaluate_history, evaluate_protocol, evaluate_quality
 from arcdist.cli.arguments import help_page, parse, wants_help
 from arcdist.cli.evaluate_pictures import draw_scores
+from arcdist.cli.picture_files import PictureArguments
 from arcdist.errors import ConfigError
 from arcdist.evaluate.model_source import load_model
 from arcdist.evaluate.protocols.registry import PROTOCOLS
@@ -39,7 +40,7 @@ PAPER_MARGINS = {
 
 
 @dataclass
-class EvaluateArguments:
+class EvaluateArguments(PictureArguments):
     """What ``arcdist evaluate`` is told."""
 
     model: str = field(
@@ -57,7 +58,6 @@ class EvaluateArguments:
     precision: str = field(default="fp32", metadata={"help": " | ".join(PRECISIONS)})
     grid: str = field(default="insightface", metadata={"help": "thresholds tried: insightface (0.01 apart) | exact"})
     json: str = field(default="", metadata={"help": "file for the result"})
-    pictures: str = field(default="", metadata={"help": "folder for the angle histogram, the ROC and the DET"})
     hardest: int = field(
         default=0, metadata={"help": "of pictures: also sheets of so many genuine and impostor pairs judged worst"}
     )
@@ -79,6 +79,7 @@ class EvaluateArguments:
 
     def validate(self) -> None:
         """Raise ConfigError where a value cannot be right."""
+        super().validate()
         if self.analysis not in ("", "margins"):
             raise ConfigError(f"analysis: {self.analysis!r}: must be one of margins, {', '.join(ANALYSES)}")
         if self.analysis:
@@ -141,11 +142,10 @@ def _value_of(key: str, arguments: Sequence[str]) -> str:
 def _draw_margins(config: EvaluateArguments) -> None:
     from arcdist.evaluate import plots_margins  # matplotlib takes a second to import
 
-    folder = Path(config.pictures)
-    folder.mkdir(parents=True, exist_ok=True)
-    curves = plots_margins.target_logit_curves(folder / "target_logits.png", PAPER_MARGINS)
-    plots_margins.decision_boundaries(folder / "boundaries.png", PAPER_MARGINS)
-    print(folder / "target_logits.png", folder / "boundaries.png", sep="\n")
+    logits, boundaries = config.picture("target_logits"), config.picture("boundaries")
+    curves = plots_margins.target_logit_curves(logits, PAPER_MARGINS)
+    plots_margins.decision_boundaries(boundaries, PAPER_MARGINS)
+    print(logits, boundaries, sep="\n")
     if config.json:
         write_json(config.json, {"target_logit_over_scale_by_degree": curves})
 
@@ -188,5 +188,5 @@ def _tell(config: EvaluateArguments, scores: dict[str, Scored]) -> None:
         write_json(config.json, answer | {"sets": {name: result.as_dict() for name, result in results.items()}})
     if config.pictures:
         sets = read_sets(config.sets) if config.hardest else {}
-        for picture in draw_scores(config.pictures, scores, sets, config.hardest):
+        for picture in draw_scores(config.pictures, scores, sets, config.hardest, config.picture_format):
             print(picture)

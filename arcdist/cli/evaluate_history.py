@@ -8,26 +8,28 @@ from pathlib import Path
 from typing import Any
 
 from arcdist.cli.arguments import help_page, parse, wants_help
+from arcdist.cli.picture_files import RunPictureArguments
 from arcdist.errors import ConfigError, DataError
 from arcdist.evaluate.report import write_json
+from arcdist.train.board import show_pictures
 from arcdist.train.own_angles import QUANTILES, quantile_key
 
 USAGE = "arcdist evaluate RUN analysis=history pictures=FOLDER [--json PATH]"
 
 
 @dataclass
-class HistoryArguments:
+class HistoryArguments(RunPictureArguments):
     """What ``analysis=history`` is told."""
 
     model: str = field(default="", metadata={"help": "a run's folder"})
     analysis: str = field(default="history", metadata={"help": "history"})
-    pictures: str = field(default="", metadata={"help": "folder for theta.png"})
     json: str = field(default="", metadata={"help": "file for the numbers"})
 
     def validate(self) -> None:
         """Raise ConfigError where a value cannot be right."""
         if not self.model or not self.pictures:
             raise ConfigError(f"a run's folder and pictures=FOLDER are needed; usage: {USAGE}")
+        super().validate()
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -42,13 +44,14 @@ def main(arguments: Sequence[str]) -> int:
     theta = {share: [record[quantile_key(share)] for record in records] for share in QUANTILES}
     from arcdist.evaluate.plots_history import angle_history  # matplotlib takes a second to import
 
-    picture = Path(config.pictures, "theta.png")
+    picture = config.picture("theta")
     try:
-        picture.parent.mkdir(parents=True, exist_ok=True)
         angle_history(picture, steps, theta)
     except OSError as error:
         raise DataError(f"{picture}: cannot be written: {error.strerror}") from None
     print(picture)
+    if config.tensorboard:
+        show_pictures(config.model, [picture], steps[-1])
     if config.json:
         write_json(config.json, {"step": steps} | {quantile_key(share): values for share, values in theta.items()})
     return 0

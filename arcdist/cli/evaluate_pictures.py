@@ -16,11 +16,12 @@ _COLUMNS = 2
 
 
 def draw_scores(
-    folder: str | Path, scores: Mapping[str, Scored], sets: Mapping[str, PairSet], hardest: int
+    folder: str | Path, scores: Mapping[str, Scored], sets: Mapping[str, PairSet], hardest: int, ending: str = "png"
 ) -> list[Path]:
     """Write ``angles.png``, ``roc.png``, ``det.png`` and, of each set, a sheet of its hardest pairs; return the paths.
 
     Args:
+        ending: png or svg, of all but the sheets, which are PNGs.
         sets: those of ``scores`` whose images are at hand.
         hardest: genuine pairs of lowest cosine, and as many impostor pairs of the highest, on a set's sheets.
 
@@ -29,8 +30,9 @@ def draw_scores(
     from arcdist.evaluate import plots  # matplotlib takes a second to import
 
     cosines = {name: scored.cosines for name, scored in scores.items()}
-    drawn = draw(folder, cosines=cosines, results={name: scored.result for name, scored in scores.items()})
-    drawn.append(Path(folder) / "det.png")
+    results = {name: scored.result for name, scored in scores.items()}
+    drawn = draw(folder, cosines=cosines, results=results, ending=ending)
+    drawn.append(Path(folder) / f"det.{ending}")
     plots.det_curve(drawn[-1], cosines)
     for name, pairs in sets.items() if hardest else ():
         for kind, sheet in _hardest(pairs, scores[name], hardest).items():

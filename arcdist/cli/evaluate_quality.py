@@ -3,11 +3,11 @@
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from arcdist.cli.arguments import help_page, parse, wants_help
+from arcdist.cli.picture_files import PictureArguments
 from arcdist.data.decode import decode
 from arcdist.data.image_lists import open_images
 from arcdist.errors import ConfigError, DataError
@@ -21,13 +21,12 @@ USAGE = "arcdist evaluate EMBEDDINGS analysis=quality images=FOLDER [pictures=FO
 
 
 @dataclass
-class QualityArguments:
+class QualityArguments(PictureArguments):
     """What ``analysis=quality`` is told."""
 
     model: str = field(default="", metadata={"help": "a file of `arcdist embed`"})
     analysis: str = field(default="quality", metadata={"help": "quality"})
     images: str = field(default="", metadata={"help": "what was embedded: a folder, .rec or .bin"})
-    pictures: str = field(default="", metadata={"help": "folder for norms.png"})
     json: str = field(default="", metadata={"help": "file for the numbers"})
 
     def validate(self) -> None:
@@ -36,6 +35,7 @@ class QualityArguments:
             raise ConfigError(f"{self.model or 'nothing'!r}: is no file of `arcdist embed`; usage: {USAGE}")
         if not self.images:
             raise ConfigError(f"images: is not named; usage: {USAGE}")
+        super().validate()
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -60,9 +60,8 @@ def main(arguments: Sequence[str]) -> int:
     if config.pictures:
         from arcdist.evaluate.plots_quality import norms_over_quality  # matplotlib takes a second to import
 
-        picture = Path(config.pictures, "norms.png")
+        picture = config.picture("norms")
         try:
-            picture.parent.mkdir(parents=True, exist_ok=True)
             norms_over_quality(picture, norms, qualities, found)
         except OSError as error:
             raise DataError(f"{picture}: cannot be written: {error.strerror}") from None

@@ -79,6 +79,7 @@ def draw(
     results: Mapping[str, VerificationResult],
     accuracies: Mapping[str, tuple[Sequence[int], Sequence[float]]] | None = None,
     changes: Mapping[int, str] | None = None,
+    ending: str = "png",
 ) -> list[Path]:
     """Write ``loss.png``, ``angles.png`` and ``roc.png`` to a folder; return the paths of those that were drawn.
 
@@ -92,23 +93,26 @@ def draw(
         results: by evaluation set; the mean of the folds' thresholds is drawn.
         accuracies: by evaluation set, steps and accuracies of the evaluations during training.
         changes: by step, what of the training changed there.
+        ending: png or svg.
 
     Raises DataError where the folder cannot be written.
     """
     from arcdist.evaluate import plots  # matplotlib takes a second to import
 
-    folder = Path(folder)
     drawn: list[Path] = []
+
+    def picture(name: str) -> Path:
+        drawn.append(Path(folder, f"{name}.{ending}"))
+        return drawn[-1]
+
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        Path(folder).mkdir(parents=True, exist_ok=True)
         if steps:
-            plots.loss_curve(folder / "loss.png", steps, loss, accuracies, changes)
-            drawn.append(folder / "loss.png")
+            plots.loss_curve(picture("loss"), steps, loss, accuracies, changes)
         if cosines:
             thresholds = {name: 1 - float(np.mean(result.thresholds)) / 2 for name, result in results.items()}
-            plots.angle_histogram(folder / "angles.png", cosines, thresholds)
-            plots.roc_curve(folder / "roc.png", cosines)
-            drawn += [folder / "angles.png", folder / "roc.png"]
+            plots.angle_histogram(picture("angles"), cosines, thresholds)
+            plots.roc_curve(picture("roc"), cosines)
     except OSError as error:
         raise DataError(f"{error.filename or folder}: cannot be written: {error.strerror}") from error
     return drawn

@@ -144,6 +144,12 @@ class Metrics:
             with contextlib.suppress(OSError):  # a writer that has failed once does not write again
                 self._board = SummaryWriter(str(self.path.parent / "tensorboard"))
 
+    def show_distribution(self, name: str, values: Tensor | None, step: int) -> None:
+        """Put a histogram of ``[n]`` values on rank 0's TensorBoard, which waits for the device."""
+        if self._board is not None and values is not None and bool(values.isfinite().all()):
+            with self._training_on(step):
+                self._board.add_histogram(f"train/{name}", values.cpu().numpy(), step)
+
     def show_picture(self, name: str, path: Path, step: int) -> None:
         """Put a PNG on TensorBoard."""
         if self._board is not None:

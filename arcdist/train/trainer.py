@@ -32,7 +32,7 @@ from arcdist.train.config import TrainConfig, flat
 from arcdist.train.initial import centers_from_means, load_initial
 from arcdist.train.memory import memory_advice
 from arcdist.train.metrics import Metrics
-from arcdist.train.own_angles import own_angles
+from arcdist.train.own_angles import own_angles, own_theta
 from arcdist.train.replay import check_replay
 from arcdist.train.same_run import check_same_run
 from arcdist.train.same_start import check_same_data, check_same_program
@@ -160,6 +160,7 @@ class Trainer:
             more: dict[str, float] = {}
             if self._due(self.config.train.log_every):
                 more = self.step.stragglers.report(self.step.count) | own_angles(self.step.head)
+                self.metrics.show_distribution("theta_rad", own_theta(self.step.head), self.step.count)
             self.metrics.record(self.step.count, loss, learning_rate, more, self.step.loss_parts)
             if self._due(self.config.runtime.replay_every):
                 images = batch.images[: self.step.micro_batch]

@@ -7,6 +7,7 @@ import pytest
 import torch
 from small_runs import losses_of_run, small_config
 from support import run_ranks
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from arcdist.cli.main import main
 from arcdist.heads import PartialFC
@@ -51,6 +52,12 @@ def test_every_record_of_a_run_has_them_and_they_are_drawn(faces: Path, tmp_path
     records = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
     angles = [[record[quantile_key(share)] for share in QUANTILES] for record in records if "loss" in record]
     assert len(angles) == 2
+    board = EventAccumulator(str(tmp_path / "run" / "tensorboard"), {"histograms": 0}).Reload()
+    histograms = board.Histograms("train/theta_rad")
+    assert [each.step for each in histograms] == [1, 2]
+    for each, quantiles in zip(histograms, angles):
+        assert each.histogram_value.min <= quantiles[0] <= quantiles[-1] <= each.histogram_value.max
+        assert each.histogram_value.num == config.train.micro_batch_size  # of the last round
     assert all(each[0] > 0 and sorted(each) == each and each[-1] < 3.15 for each in angles)
     arguments = ["evaluate", f"{tmp_path}/run", "analysis=history", f"pictures={tmp_path}"]
     assert main([*arguments, "--json", f"{tmp_path}/h.json"]) == 0
