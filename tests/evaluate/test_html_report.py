@@ -19,6 +19,7 @@ def run(tmp_path: Path) -> Path:
     """Return a folder as a finished run leaves it."""
     scored = {"pairs": 1500, "accuracy": 0.875, "std": 0.01, "eer": 0.125, "auc": 0.95}
     summary = {"name": "a <b>run</b>", "machine": "a CPU", "sets": {"lfw": scored}, "versions": {"torch": "2.13"}}
+    summary |= {"images": 1234567, "loss": 4.2641358256340025}
     (tmp_path / "summary.json").write_text(json.dumps(summary))
     (tmp_path / "config.yaml").write_text("name: <script>alert(1)</script>\n")
     cv2.imwrite(str(tmp_path / "loss.png"), np.zeros((8, 8, 3), np.uint8))
@@ -38,6 +39,9 @@ def test_the_report_holds_everything_itself_and_names_no_other_place(run: Path) 
     assert main([str(run)]) == 0
     page = (run / "report.html").read_text()
     assert "87.50 ± 1.00" in page
+    assert "<td>1,234,567" in page
+    assert "<td>4.264<" in page
+    assert "width=device-width" in page
     tags = _Tags()
     tags.feed(page)
     images = [attributes for tag, attributes in tags.found if tag == "img"]
