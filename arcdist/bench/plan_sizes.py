@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+import torch
+
 from arcdist.train.config import TrainConfig
 
 _BLOCK_ELEMENTS = {"cpu": 2**19, "cuda": 2**24}  # of a block's logits, as ops/margin_logsumexp/scoring.py has them
@@ -116,7 +118,7 @@ class Sizes:
             embedding_dim=config.backbone.embedding_dim,
             rounds=train.global_batch_size // (rows * ranks),
             precision=precision,
-            products=head.tuning(precision).products,
+            products=head.tuning(precision, torch.device(device)).products,
             sample_rate=head.sample_rate,
             centers_bytes=2 if head.dtype == "bf16" else 4,
             states=states,
