@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import scipy.io
 
 from arcdist.evaluate.rfw import GROUPS
 
@@ -25,6 +26,37 @@ def two_lines(folder: Path, name: str, folds: bool) -> People:
     impostor = [f"P{n}_0001.jpg 0\nP{(n + 1) % 10}_0002.jpg 0\n" for n in range(10)]
     (folder / name).write_text("".join(genuine + impostor))
     return {f"P{n}_{i:04d}.jpg": n for n in range(10) for i in (1, 2)}
+
+
+def sllfw(folder: Path) -> People:
+    """A pair of either kind a fold, two lines each."""
+    lines = [f"P{n}/P{n}_0001.jpg\nP{n}/P{n}_0002.jpg\nP{n}/P{n}_0001.jpg\nP{m}/P{m}_0002.jpg\n" for n, m in _ring()]
+    (folder / "pair_SLLFW.txt").write_text("".join(lines))
+    return {f"P{n}/P{n}_{i:04d}.jpg": n for n in range(10) for i in (1, 2)}
+
+
+def agedb(folder: Path, change: Callable[[list], None] = lambda splits: None) -> People:
+    """Ten cells of a structure: 2 × 2 faces, which are structures of a stem and an age, and two labels, 1 and -1.
+
+    Args:
+        change: of what is written, each split a dict of a list of pairs of stems, and a list of labels.
+    """
+    stems = [[f"{n}_Name{n}_{age}_{age}_m" for age in (20, 50)] for n in range(10)]
+    splits = [{"pairs": [stems[n], [stems[n][0], stems[m][1]]], "labels": [1, -1]} for n, m in _ring()]
+    change(splits)
+    cells = np.empty((len(splits), 1), object)
+    for cell, split in zip(cells, splits):
+        faces = np.empty((2, len(split["pairs"])), object)
+        for place, stem in np.ndenumerate(np.array(split["pairs"]).T):
+            faces[place] = {"file_name": str(stem), "age": float(place[0])}
+        cell[0] = {"pairs": faces, "labels": np.array([split["labels"]], np.int8)}
+    scipy.io.savemat(folder / "04_FINAL_protocol_30_years.mat", {"splits": cells}, do_compression=True)
+    return {f"{stem}.jpg": n for n in range(10) for stem in stems[n]}
+
+
+def _ring() -> list[tuple[int, int]]:
+    """Return ten people, and who stands next to each."""
+    return [(n, (n + 1) % 10) for n in range(10)]
 
 
 def cfp(folder: Path) -> People:
@@ -140,6 +172,8 @@ MAKERS: dict[str, Callable[[Path], People]] = {
     "lfw": lfw,
     "calfw": lambda folder: two_lines(folder, "pairs_CALFW.txt", folds=True),
     "cplfw": lambda folder: two_lines(folder, "pairs_CPLFW.txt", folds=False),
+    "sllfw": sllfw,
+    "agedb": agedb,
     "cfp_ff": cfp,
     "cfp_fp": cfp,
     "labeled_pairs": labeled,

@@ -1,6 +1,6 @@
-"""MATLAB 5.0 files, as benchmarks give out their lists: matrices of numbers, texts, and cells of them.
+"""MATLAB 5.0 files, as benchmarks give out their lists: matrices of numbers, texts, cells and structures of them.
 
-Source: MathWorks, "MAT-File Format" (Level 5). Structures, sparse and complex matrices are not read.
+Source: MathWorks, "MAT-File Format" (Level 5). Objects, sparse and complex matrices are not read.
 """
 
 from __future__ import annotations
@@ -17,17 +17,19 @@ import numpy.typing as npt
 
 from arcdist.errors import DataError
 
-Value: TypeAlias = "npt.NDArray[np.generic] | str | list[Value]"
+Value: TypeAlias = "npt.NDArray[np.generic] | str | list[Value] | dict[str, Value]"
 
 _HEADER_BYTES = 128
 _NUMBERS = {1: "i1", 2: "u1", 3: "i2", 4: "u2", 5: "i4", 6: "u4", 7: "f4", 9: "f8", 12: "i8", 13: "u8"}
 _TEXTS = {1: "latin1", 2: "latin1", 4: "utf-16-le", 16: "utf-8", 17: "utf-16-le"}
 _MATRIX, _COMPRESSED = 14, 15
-_CELL, _CHAR, _FIRST_NUMERIC, _COMPLEX = 1, 4, 6, 0x0800
+_CELL, _STRUCTURE, _CHAR, _FIRST_NUMERIC, _COMPLEX = 1, 2, 4, 6, 0x0800
 
 
 def read_mat(path: str | Path) -> dict[str, Value]:
     """Return the variables of a file by name: arrays, texts, and cells as flat lists, column by column.
+
+    A structure is a dict of its fields, in order; an array of them a flat list of dicts.
 
     Numbers are of the type in which they were stored, which may be narrower than MATLAB's class.
 
@@ -75,9 +77,25 @@ def _matrix(data: bytes) -> tuple[str, Value]:
         if len(cells) != math.prod(dims):
             raise ValueError(f"a cell of shape {dims} has {len(cells)} entries")
         return name.decode(), cells
+    if kind == _STRUCTURE:
+        return name.decode(), _structures(elements[3:], math.prod(dims))
     stored, content = elements[3]
     if kind == _CHAR:
         return name.decode(), content.decode(_TEXTS[stored])
     if kind < _FIRST_NUMERIC or word & _COMPLEX:
         raise ValueError(f"a matrix of class {kind}")
     return name.decode(), np.frombuffer(content, f"<{_NUMBERS[stored]}").reshape(dims, order="F")
+
+
+def _structures(elements: list[tuple[int, bytes]], count: int) -> Value:
+    """Return ``count`` structures, one as a dict, others as a list; their elements begin with the names of fields."""
+    (length,) = struct.unpack("<i", elements[0][1])
+    text = elements[1][1]
+    fields = [text[start : start + length].split(b"\0")[0].decode() for start in range(0, len(text), length)]
+    values = [_matrix(content)[1] for _, content in elements[2:]]
+    if len(values) != count * len(fields):
+        raise ValueError(f"{count} structures of {len(fields)} fields have {len(values)} values")
+    found: list[Value] = [
+        dict(zip(fields, values[start : start + len(fields)])) for start in range(0, len(values), len(fields))
+    ]
+    return found[0] if count == 1 and found else found

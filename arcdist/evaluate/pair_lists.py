@@ -1,6 +1,7 @@
 """Lists of pairs of images for verification, in the forms in which benchmarks give them out.
 
-Seen in the original: LFW, XQLFW, CFP. CALFW, CPLFW and insightface's ``pairs_label.txt`` are read to their description.
+Seen in the original: LFW, XQLFW, CFP. CALFW, CPLFW, SLLFW, AgeDB and insightface's ``pairs_label.txt`` are read to
+their description.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import numpy.typing as npt
 from arcdist.data.pairs_txt import read_pairs
 from arcdist.errors import DataError
 from arcdist.evaluate.lists import integer, read_fields
+from arcdist.evaluate.matlab import Value, read_mat
 from arcdist.evaluate.verification import FOLDS
 
 Bools = npt.NDArray[np.bool_]
@@ -74,6 +76,71 @@ def read_two_lines(path: str | Path) -> PairList:
         names += [first, second]
         same.append(integer(token, path, number, "token") > 0)
     return _dealt(names, same)
+
+
+def read_sllfw(path: str | Path) -> PairList:
+    """Return the pairs of ``pair_SLLFW.txt``: two lines a pair, ``NAME/NAME_0001.jpg``; equal folders are one person.
+
+    Raises DataError for an odd number of lines, a name without a folder, a pair that is there twice or of one image.
+    """
+    lines = [(number, name) for number, (name,) in read_fields(path, "image")]
+    if len(lines) % 2:
+        raise DataError(f"{path}: {len(lines)} lines; a pair has two")
+    names: list[str] = []
+    same: list[bool] = []
+    line_of: dict[frozenset[str], int] = {}
+    for (number, first), (_, second) in zip(lines[::2], lines[1::2]):
+        folders = [name.rpartition("/")[0] for name in (first, second)]
+        if not all(folders):
+            raise DataError(f"{path}:{number}: {first} and {second}: NAME/NAME_0001.jpg is the form of an image")
+        if first == second:
+            raise DataError(f"{path}:{number}: {first} is paired with itself; are two lines a pair?")
+        earlier = line_of.setdefault(frozenset((first, second)), number)
+        if earlier != number:
+            raise DataError(f"{path}:{number}: {first} and {second} are a pair on line {earlier} already")
+        names += [first, second]
+        same.append(folders[0] == folders[1])
+    return _dealt(names, same)
+
+
+def read_agedb(path: str | Path) -> PairList:
+    """Return the pairs of AgeDB's ``04_FINAL_protocol_30_years.mat`` (or 5, 10, 20 years), as ``STEM.jpg``.
+
+    ``splits`` are ten cells; each has a matrix of two faces a pair, with a stem and an age, and labels of 1 and −1.
+    Labels are the list's own; insightface's packer takes names instead, up to the first underscore. A pair may come
+    twice.
+
+    Raises DataError for a file of another make, splits of different lengths, and an image that is paired with itself.
+    """
+    splits = read_mat(path).get("splits")
+    if not isinstance(splits, list) or len(splits) != FOLDS:
+        raise DataError(f"{path}: has no variable 'splits' of {FOLDS} cells; is it AgeDB's FINAL_protocol?")
+    names: list[str] = []
+    same: list[bool] = []
+    for number, split in enumerate(splits, 1):
+        where = f"{path}: split {number}"
+        faces, labels = _members(split, f"{where}: pairs and labels")[:2]
+        if not isinstance(faces, list) or not isinstance(labels, np.ndarray) or len(faces) != 2 * labels.size:
+            raise DataError(f"{where}: is no matrix of two faces a pair, and a label a pair")
+        if len(faces) * number != len(names) + len(faces):
+            raise DataError(f"{where}: has {labels.size} pairs, those before it {len(same) // (number - 1)}")
+        if not np.isin(labels, (1, -1)).all():
+            raise DataError(f"{where}: labels {np.unique(labels)[:5].tolist()}: must be 1 (one person) or -1")
+        stems = [_members(face, f"{where}: a face's stem and age")[0] for face in faces]
+        for at, (first, second) in enumerate(zip(stems[::2], stems[1::2]), 1):
+            if not isinstance(first, str) or not isinstance(second, str) or first == second:
+                raise DataError(f"{where}: pair {at}: {first!r} and {second!r} are not the names of two images")
+            names += [f"{first}.jpg", f"{second}.jpg"]
+        same += (labels.ravel() == 1).tolist()
+    return PairList(names, np.array(same))
+
+
+def _members(value: Value, what: str) -> list[Value]:
+    """Return the two or more fields of a structure, or entries of a cell, in their order."""
+    members = list(value.values()) if isinstance(value, dict) else value
+    if not isinstance(members, list) or len(members) < 2:
+        raise DataError(f"{what}: are not there; is it AgeDB's FINAL_protocol?")
+    return members
 
 
 def read_cfp(protocol: str | Path, kind: str) -> PairList:

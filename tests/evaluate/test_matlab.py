@@ -29,6 +29,22 @@ def test_what_scipy_writes_is_read(tmp_path: Path, compressed: bool) -> None:
     assert found["text"] == "abc"
 
 
+@pytest.mark.parametrize("compressed", [False, True])
+def test_structures_are_read(tmp_path: Path, compressed: bool) -> None:
+    face = {"name": "a_b", "a_longer_name_of_a_field": np.array([[7]], np.uint8)}
+    cell = np.empty((2, 1), object)
+    cell[0, 0], cell[1, 0] = face, "b"
+    two = np.array([("x", 1.0), ("y", 2.0)], dtype=[("name", object), ("age", object)])
+    path = tmp_path / "list.mat"
+    scipy.io.savemat(path, {"one": {"faces": cell}, "two": two}, do_compression=compressed)
+    found = read_mat(path)
+    assert found["one"] == {"faces": [face, "b"]}
+    assert [{name: np.ravel(value)[0] for name, value in each.items()} for each in found["two"]] == [
+        {"name": "x", "age": 1.0},
+        {"name": "y", "age": 2.0},
+    ]
+
+
 def test_files_that_are_not_read_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "list.mat"
     with pytest.raises(DataError, match="cannot be read"):
@@ -36,7 +52,7 @@ def test_files_that_are_not_read_are_refused(tmp_path: Path) -> None:
     path.write_bytes(b"MATLAB 7.3 MAT-file" + bytes(200))
     with pytest.raises(DataError, match=r"is no little-endian MATLAB 5\.0 file"):
         read_mat(path)
-    scipy.io.savemat(path, {"person": {"name": "a"}})
+    scipy.io.savemat(path, {"z": np.array([1j])})
     with pytest.raises(DataError, match="what is not read"):
         read_mat(path)
 

@@ -8,7 +8,16 @@ import protocol_lists
 import pytest
 
 from arcdist.errors import DataError
-from arcdist.evaluate.pair_lists import PairList, read_cfp, read_labeled, read_lfw, read_two_lines
+from arcdist.evaluate.face_index import FaceIndex
+from arcdist.evaluate.pair_lists import (
+    PairList,
+    read_agedb,
+    read_cfp,
+    read_labeled,
+    read_lfw,
+    read_sllfw,
+    read_two_lines,
+)
 
 
 def blocks(pairs: PairList, each: int) -> bool:
@@ -99,3 +108,61 @@ def test_a_bad_folder_of_cfp_is_refused_by_line(tmp_path: Path, file: str, conte
     (tmp_path / "Protocol" / file).write_text(content)
     with pytest.raises(DataError, match=re.escape(message)):
         read_cfp(tmp_path / "Protocol", "FP")
+
+
+def test_sllfw_is_read_by_folders_and_stays_in_its_order(tmp_path: Path) -> None:
+    protocol_lists.sllfw(tmp_path)
+    pairs = read_sllfw(tmp_path / "pair_SLLFW.txt")
+    assert pairs.same.tolist() == [True, False] * 10
+    assert pairs.names[:4] == [f"P0/P0_000{i}.jpg" for i in (1, 2, 1)] + ["P1/P1_0002.jpg"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("a/1.jpg\nb/1.jpg\na/1.jpg\n", "3 lines; a pair has two"),
+        ("a/1.jpg\nb/1.jpg 0\n", ":2: 2 fields in 'b/1.jpg 0'; 1 are needed: image"),
+        ("a/1.jpg\nb_1.jpg\n", ":1: a/1.jpg and b_1.jpg: NAME/NAME_0001.jpg is the form"),
+        ("a/1.jpg\na/1.jpg\n", ":1: a/1.jpg is paired with itself"),
+        ("a/1.jpg\nb/1.jpg\nb/1.jpg\na/1.jpg\n", ":3: b/1.jpg and a/1.jpg are a pair on line 1 already"),
+    ],
+)
+def test_a_list_that_is_not_sllfws_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "pair_SLLFW.txt").write_text(text)
+    with pytest.raises(DataError, match=re.escape(message)):
+        read_sllfw(tmp_path / "pair_SLLFW.txt")
+
+
+def test_agedb_is_read_by_its_own_labels(tmp_path: Path) -> None:
+    protocol_lists.agedb(tmp_path)
+    pairs = read_agedb(tmp_path / "04_FINAL_protocol_30_years.mat")
+    assert pairs.same.tolist() == [True, False] * 10
+    assert pairs.names[:4] == [
+        "0_Name0_20_20_m.jpg",
+        "0_Name0_50_50_m.jpg",
+        "0_Name0_20_20_m.jpg",
+        "1_Name1_50_50_m.jpg",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda splits: splits.pop(), "has no variable 'splits' of 10 cells"),
+        (lambda splits: splits[2].update(labels=[1, 0]), "split 3: labels [0, 1]: must be 1 (one person) or -1"),
+        (lambda splits: splits[4].update(labels=[1]), "split 5: is no matrix of two faces a pair"),
+        (lambda splits: splits[1].update(pairs=[["a", "b"]], labels=[1]), "split 2: has 1 pairs, those before it 2"),
+        (lambda splits: splits[0].update(pairs=[["a", "b"], ["c", "c"]]), "split 1: pair 2: 'c' and 'c' are not"),
+    ],
+)
+def test_a_matlab_file_that_is_not_agedbs_is_refused(tmp_path: Path, change, message: str) -> None:
+    protocol_lists.agedb(tmp_path, change)
+    with pytest.raises(DataError, match=re.escape(message)):
+        read_agedb(tmp_path / "04_FINAL_protocol_30_years.mat")
+
+
+def test_an_image_of_agedb_that_is_missing_is_named(tmp_path: Path) -> None:
+    images = [name for name in protocol_lists.agedb(tmp_path) if not name.startswith("3_")]
+    path = tmp_path / "04_FINAL_protocol_30_years.mat"
+    with pytest.raises(DataError, match=r"entry 6: faces has no 3_Name3_50_50_m\.jpg; 4 of 40 are missing"):
+        FaceIndex(images, [""] * len(images), "faces").rows(read_agedb(path).names, path, each=2)

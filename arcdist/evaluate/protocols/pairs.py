@@ -1,4 +1,4 @@
-"""Verification of pairs of images from a list: LFW and what has its form, CALFW, CPLFW, CFP."""
+"""Verification of pairs of images from a list: LFW and what has its form, CALFW, CPLFW, SLLFW, AgeDB, CFP."""
 
 from __future__ import annotations
 
@@ -10,7 +10,15 @@ from torch import Tensor
 
 from arcdist.errors import ConfigError
 from arcdist.evaluate.face_index import FaceIndex
-from arcdist.evaluate.pair_lists import PairList, read_cfp, read_labeled, read_lfw, read_two_lines
+from arcdist.evaluate.pair_lists import (
+    PairList,
+    read_agedb,
+    read_cfp,
+    read_labeled,
+    read_lfw,
+    read_sllfw,
+    read_two_lines,
+)
 from arcdist.evaluate.protocols.plan import Outcome, Plan
 from arcdist.evaluate.sets import Grid
 from arcdist.evaluate.verification import VerificationResult, verify
@@ -49,6 +57,28 @@ class TwoLinesConfig(_Folds):
     def plan(self, index: FaceIndex) -> Plan:
         """Return what is to be done."""
         return self._plan(index, read_two_lines(named("pairs", self.pairs)), self.pairs)
+
+
+@dataclass
+class SimilarConfig(_Folds):
+    """SLLFW: LFW's genuine pairs, and impostors who look alike; images are ``NAME/NAME_0001.jpg``."""
+
+    pairs: str = field(default="", metadata={"help": "pair_SLLFW.txt"})
+
+    def plan(self, index: FaceIndex) -> Plan:
+        """Return what is to be done."""
+        return self._plan(index, read_sllfw(named("pairs", self.pairs)), self.pairs)
+
+
+@dataclass
+class AgesConfig(_Folds):
+    """AgeDB, pairs so many years apart; images are ``STEM.jpg``, within ``03_Protocol_Images``."""
+
+    pairs: str = field(default="", metadata={"help": "04_FINAL_protocol_30_years.mat"})
+
+    def plan(self, index: FaceIndex) -> Plan:
+        """Return what is to be done."""
+        return self._plan(index, read_agedb(named("pairs", self.pairs)), self.pairs)
 
 
 @dataclass

@@ -7,6 +7,8 @@ PROTOCOLS: dict[str, type[ProtocolConfig]] = {
     "lfw": pairs.PairsTxtConfig,
     "calfw": pairs.TwoLinesConfig,
     "cplfw": pairs.TwoLinesConfig,
+    "sllfw": pairs.SimilarConfig,
+    "agedb": pairs.AgesConfig,
     "cfp_ff": pairs.FrontalConfig,
     "cfp_fp": pairs.ProfileConfig,
     "labeled_pairs": pairs.LabeledConfig,
