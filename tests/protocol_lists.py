@@ -96,6 +96,15 @@ def rfw(folder: Path) -> People:
     return people
 
 
+def groups(folder: Path) -> People:
+    """Ten people of either group, a pair of either kind each, and one pair of two groups."""
+    names = {f"{group}{n}/{image}.jpg": (group, n) for group in "xy" for n in range(10) for image in "ab"}
+    lines = [f"{g}{n}/a.jpg {g}{n}/b.jpg 1\n{g}{n}/a.jpg {g}{m}/b.jpg 0\n" for g in "xy" for n, m in _ring()]
+    (folder / "own_pairs.txt").write_text("".join(lines) + "x0/a.jpg y0/b.jpg 0\n")
+    (folder / "groups.csv").write_text("image,group\n" + "".join(f"{name},{name[0]}\n" for name in names))
+    return dict(names)
+
+
 def ytf(folder: Path) -> People:
     """Ten people, two videos each of three frames."""
     pairs = [f"{n + 1}, 1, P{n}/0, P{n}/1, 1\n{n + 1}, 2, P{n}/0, P{(n + 1) % 10}/1, 0\n" for n in range(10)]
@@ -178,6 +187,7 @@ MAKERS: dict[str, Callable[[Path], People]] = {
     "cfp_fp": cfp,
     "labeled_pairs": labeled,
     "rfw": rfw,
+    "groups": groups,
     "ytf": ytf,
     "iqiyi": iqiyi,
     "ijb_11": ijb,

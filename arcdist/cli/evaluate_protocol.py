@@ -14,6 +14,8 @@ from torch import Tensor
 
 from arcdist.cli.arguments import help_page, parse, wants_help
 from arcdist.cli.network import NetworkArguments, embed_images
+from arcdist.cli.picture_files import PictureArguments
+from arcdist.cli.protocol_pictures import draw_outcome
 from arcdist.data.image_lists import open_images
 from arcdist.errors import ConfigError
 from arcdist.evaluate.embedded_faces import EmbeddedFaces, is_embedded, read_embedded
@@ -45,7 +47,7 @@ class _Named:
 
 
 @dataclass
-class FacesArguments(NetworkArguments, _Named):
+class FacesArguments(NetworkArguments, PictureArguments, _Named):
     """Where a protocol's faces come from."""
 
     def validate(self) -> None:
@@ -61,7 +63,11 @@ class FacesArguments(NetworkArguments, _Named):
             )
         if self.keep:
             check_output(Path(self.keep))
-        super().validate()
+        if self.pictures and not getattr(PROTOCOLS[self.protocol], "drawn", False):
+            drawn = ", ".join(name for name, kind in PROTOCOLS.items() if getattr(kind, "drawn", False))
+            raise ConfigError(f"pictures: nothing is drawn of {self.protocol}; it is of {drawn}")
+        PictureArguments.validate(self)
+        NetworkArguments.validate(self)
 
 
 def main(arguments: Sequence[str], name: str) -> int:
@@ -136,6 +142,8 @@ def _tell(faces: FacesArguments, protocol: Any, outcome: Outcome) -> None:
         console.print(table)
     for note in outcome.notes:
         console.print(note, highlight=False)
+    if faces.pictures:
+        print(*draw_outcome(faces, outcome), sep="\n")
     if faces.json:
         about = {"protocol": faces.protocol, "model": faces.model, "images": faces.images, "options": asdict(protocol)}
         if faces.images:

@@ -9,13 +9,14 @@ import protocol_lists
 import pytest
 import torch
 
+from arcdist.cli.main import main
 from arcdist.errors import ConfigError, DataError
 from arcdist.evaluate.face_index import FaceIndex
 from arcdist.evaluate.ijb import identify_templates, verify_templates
 from arcdist.evaluate.ijb_lists import read_faces, read_gallery, read_probes, read_template_pairs
 from arcdist.evaluate.megaface_files import read_matrix
 from arcdist.evaluate.protocols.all_pairs import AllToAllConfig, FeaturesConfig
-from arcdist.evaluate.protocols.groups import GroupsConfig
+from arcdist.evaluate.protocols.groups import GroupsConfig, OwnGroupsConfig
 from arcdist.evaluate.protocols.ijb import TemplatePairsConfig, TemplateSearchConfig
 from arcdist.evaluate.protocols.plan import Outcome, ProtocolConfig
 from arcdist.evaluate.protocols.searches import MegaFaceConfig, SearchConfig, TinyFaceConfig
@@ -114,12 +115,12 @@ def test_megaface_by_its_real_probes_and_noise_lists(megaface: tuple[dict[str, s
 
 def test_racial_faces_by_lists_made_to_their_description(tmp_path: Path) -> None:
     people = protocol_lists.rfw(tmp_path)
-    outcome = scored(GroupsConfig(f"{tmp_path}/txts"), people)
+    outcome = scored(GroupsConfig(lists=f"{tmp_path}/txts"), people)
     assert outcome.figures == dict.fromkeys([*GROUPS, "average"], 1.0) | {"STD": 0.0}
     del people["Indian/m.03a/m.03a_0002.jpg"]
     missing = r"Indian_pairs\.txt: entry 4: faces has no Indian/m\.03a/m\.03a_0002\.jpg; 2 of 40 are missing"
     with pytest.raises(DataError, match=missing):
-        scored(GroupsConfig(f"{tmp_path}/txts"), people)
+        scored(GroupsConfig(lists=f"{tmp_path}/txts"), people)
 
 
 def test_clips_by_lists_made_to_their_description(tmp_path: Path) -> None:
@@ -230,3 +231,86 @@ def test_features_for_a_server_are_written_in_the_order_of_its_list(tmp_path: Pa
     np.testing.assert_allclose(read_matrix(tmp_path / "f.bin"), [[0.0, 1.0], [0.6, 0.8]], rtol=1e-6)
     assert plan.landmarks is not None
     assert plan.landmarks[0].tolist() == [[1, 2], [3, 4], [5, 6], [7, 8], [9, 11]]
+
+
+OWN = ("own_pairs.txt", "labeled", "groups.csv")
+
+
+def own_groups(folder: Path, **changes: object) -> OwnGroupsConfig:
+    pairs, form, groups = OWN
+    known: dict = {"pairs": str(folder / pairs), "form": form, "groups": str(folder / groups)}
+    return OwnGroupsConfig(**(known | changes))
+
+
+def test_groups_of_a_file_and_of_a_folder_are_scored_apart(tmp_path: Path) -> None:
+    people = protocol_lists.groups(tmp_path)
+    outcome = scored(own_groups(tmp_path), people, noise=2.0)
+    assert set(outcome.details["groups"]) == set(outcome.cosines) == {"x", "y"}
+    assert [outcome.details["groups"][group]["pairs"] for group in "xy"] == [20, 20]
+    assert outcome.notes[-1] == "1 of 41 pairs are of two groups, and not scored"
+    shared = outcome.details["one_threshold"]
+    impostor = np.concatenate([outcome.cosines[group][1] for group in "xy"])
+    assert (impostor > shared["threshold"]).sum() == 0  # of 20, at a FAR of 0.01
+    for group in "xy":
+        assert shared["groups"][group]["false_rejects"] == np.mean(outcome.cosines[group][0] <= impostor.max())
+    assert outcome.bars["false rejects at one\nthreshold, %"]["x"] == 100 * shared["groups"]["x"]["false_rejects"]
+    (tmp_path / "own_pairs.txt").write_text(
+        (tmp_path / "own_pairs.txt").read_text().replace("x", "x/").replace("y", "y/")
+    )
+    moved = {name[0] + "/" + name[1:]: who for name, who in people.items()}
+    assert scored(own_groups(tmp_path, groups="", level=1), moved).figures == {"x": 1, "y": 1, "average": 1, "STD": 0}
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("image,group\nx0/a.jpg,x\nx0/a.jpg,y\n", r"groups.csv:3: image x0/a\.jpg is on line 2 already"),
+        ("x0/a.jpg\n", r"groups.csv:1: 1 fields in 'x0/a.jpg'; 2 are needed: image group"),
+        ("x0/a.jpg,\n", r"groups.csv:1: 'x0/a.jpg','': an image and its group are needed"),
+        ("x0/a.jpg,x\n", r"groups.csv: has no group for x0/b\.jpg, which .*own_pairs.txt names"),
+    ],
+)
+def test_a_bad_file_of_groups_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    people = protocol_lists.groups(tmp_path)
+    (tmp_path / "groups.csv").write_text(text)
+    with pytest.raises(DataError, match=message):
+        scored(own_groups(tmp_path), people)
+
+
+def test_groups_that_cannot_be_compared_are_refused(tmp_path: Path) -> None:
+    people = protocol_lists.groups(tmp_path)
+    with pytest.raises(ConfigError, match="one of them says which group"):
+        scored(own_groups(tmp_path, level=1), people)
+    with pytest.raises(DataError, match="lies in 1 folders"):
+        scored(own_groups(tmp_path, groups="", level=2), people)
+    with pytest.raises(ConfigError, match="form: 'csv': must be one of lfw, labeled"):
+        scored(own_groups(tmp_path, form="csv"), people)
+    with pytest.raises(ConfigError, match="far: 2: must be in"):
+        scored(own_groups(tmp_path, far=2), people)
+    lines = (tmp_path / "own_pairs.txt").read_text().splitlines(keepends=True)
+    (tmp_path / "own_pairs.txt").write_text("".join(lines[:24]))
+    with pytest.raises(DataError, match="group y: 2 genuine and 2 impostor pairs; at least 10"):
+        scored(own_groups(tmp_path), people)
+    (tmp_path / "own_pairs.txt").write_text("".join(lines[:20]))
+    with pytest.raises(DataError, match="pairs within 1 groups"):
+        scored(own_groups(tmp_path), people)
+
+
+def test_pairs_and_groups_are_drawn(tmp_path: Path) -> None:
+    people = protocol_lists.groups(tmp_path)
+    rows = np.random.default_rng(0).normal(size=(len(people), 16)).astype(np.float32)
+    np.save(tmp_path / "own.npy", rows)
+    (tmp_path / "own.tsv").write_text("name\tlabel\n" + "".join(f"{name}\t\n" for name in people))
+    asked = ["evaluate", f"{tmp_path}/own.npy", "protocol=groups", f"pairs={tmp_path}/own_pairs.txt", "form=labeled"]
+    asked += [f"groups={tmp_path}/groups.csv", f"pictures={tmp_path}/p", "picture_format=svg"]
+    assert main(asked) == 0
+    assert {path.name for path in (tmp_path / "p").iterdir()} == {
+        f"{n}.svg" for n in ("angles", "roc", "det", "groups")
+    }
+
+
+def test_pictures_of_what_is_not_drawn_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "own.npy", np.ones((1, 2), np.float32))
+    (tmp_path / "own.tsv").write_text("name\tlabel\na\t\n")
+    assert main(["evaluate", f"{tmp_path}/own.npy", "protocol=all_to_all", f"pictures={tmp_path}"]) == 2
+    assert "pictures: nothing is drawn of all_to_all; it is of lfw, " in capsys.readouterr().err

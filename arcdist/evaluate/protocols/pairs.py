@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import cast
+from pathlib import Path
+from typing import ClassVar, cast
 
 from torch import Tensor
 
@@ -21,18 +22,23 @@ from arcdist.evaluate.pair_lists import (
 )
 from arcdist.evaluate.protocols.plan import Outcome, Plan
 from arcdist.evaluate.sets import Grid
-from arcdist.evaluate.verification import VerificationResult, verify
+from arcdist.evaluate.verification import VerificationResult, pair_cosines, verify
 
 
 @dataclass
 class _Folds:
     grid: str = field(default="insightface", metadata={"help": "thresholds tried: insightface (0.01 apart) | exact"})
 
+    drawn: ClassVar[bool] = True
+
     def _plan(self, index: FaceIndex, pairs: PairList, path: str) -> Plan:
         check_grid(self.grid)
 
         def score(parts: Mapping[str, Tensor]) -> Outcome:
-            return pair_outcome(verify(parts["images"].numpy(), pairs.same, grid=cast(Grid, self.grid)))
+            embeddings = parts["images"].numpy()
+            found = pair_outcome(verify(embeddings, pairs.same, grid=cast(Grid, self.grid)))
+            found.cosines[Path(path).stem] = pair_cosines(embeddings, pairs.same)
+            return found
 
         return Plan({"images": index.rows(pairs.names, path, each=2)}, score)
 

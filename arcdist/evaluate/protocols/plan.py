@@ -12,6 +12,8 @@ from torch import Tensor
 
 from arcdist.evaluate.face_index import FaceIndex, Ints
 
+Floats = npt.NDArray[np.float64]
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -23,6 +25,10 @@ class Outcome:
     """All of it, as a JSON object holds it."""
     notes: list[str] = field(default_factory=list)
     """What the figures stand on: how many pairs, which convention."""
+    cosines: dict[str, tuple[Floats, Floats]] = field(default_factory=dict)
+    """By set or group, of genuine and of impostor pairs, for pictures."""
+    bars: dict[str, dict[str, float]] = field(default_factory=dict)
+    """By heading, by group, a number from 0 on, for a picture."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -13,6 +13,7 @@ PROTOCOLS: dict[str, type[ProtocolConfig]] = {
     "cfp_fp": pairs.ProfileConfig,
     "labeled_pairs": pairs.LabeledConfig,
     "rfw": groups.GroupsConfig,
+    "groups": groups.OwnGroupsConfig,
     "ytf": videos.YouTubeFacesConfig,
     "iqiyi": videos.ClipsConfig,
     "ijb_11": ijb.TemplatePairsConfig,
