@@ -210,7 +210,8 @@ def det_curve(path: str | Path, sets: Mapping[str, Cosines]) -> None:
             eer = metrics.eer(genuine, impostor)
             if eer > max(lowest):
                 axes.plot(eer, eer, "o", color=color, markersize=6, markeredgecolor="white", zorder=3)
-                axes.annotate(f"EER {eer:.2%}", (eer, eer), (7, 5), textcoords="offset points", color=color)
+                label = axes.annotate(f"EER {eer:.2%}", (eer, eer), (9, 8), textcoords="offset points", color=color)
+                label.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 1})
         axes.plot([max(lowest), 1], [max(lowest), 1], color=MUTED, linewidth=0.8, linestyle=(0, (1, 2)))
         axes.set(xscale="log", yscale="log", xlim=(lowest[0], 1), ylim=(lowest[1], 1))
         for axis in (axes.xaxis, axes.yaxis):
@@ -218,7 +219,7 @@ def det_curve(path: str | Path, sets: Mapping[str, Cosines]) -> None:
             axis.set_major_formatter(FuncFormatter(lambda rate, _: f"{round(100 * rate, 6):g}%"))
         _head(axes, "DET", "false reject rate over false accept rate")
         axes.set_xlabel("false accept rate")
-        axes.legend(loc="upper right")
+        axes.legend(loc="upper right", frameon=True, framealpha=1, edgecolor="white")
         figure.savefig(path)
 
 
