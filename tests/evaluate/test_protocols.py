@@ -1,5 +1,6 @@
 """Each protocol from its lists: who tells people apart without fail scores full, and faults of lists are named."""
 
+import hashlib
 import json
 import re
 from pathlib import Path
@@ -18,6 +19,7 @@ from arcdist.evaluate.megaface_files import read_matrix
 from arcdist.evaluate.protocols.all_pairs import AllToAllConfig, FeaturesConfig
 from arcdist.evaluate.protocols.groups import GroupsConfig, OwnGroupsConfig
 from arcdist.evaluate.protocols.ijb import TemplatePairsConfig, TemplateSearchConfig
+from arcdist.evaluate.protocols.pairs import TwoLinesConfig
 from arcdist.evaluate.protocols.plan import Outcome, ProtocolConfig
 from arcdist.evaluate.protocols.searches import MegaFaceConfig, SearchConfig, TinyFaceConfig
 from arcdist.evaluate.protocols.videos import ClipsConfig, YouTubeFacesConfig
@@ -314,3 +316,12 @@ def test_pictures_of_what_is_not_drawn_are_refused(tmp_path: Path, capsys: pytes
     (tmp_path / "own.tsv").write_text("name\tlabel\na\t\n")
     assert main(["evaluate", f"{tmp_path}/own.npy", "protocol=all_to_all", f"pictures={tmp_path}"]) == 2
     assert "pictures: nothing is drawn of all_to_all; it is of lfw, " in capsys.readouterr().err
+
+
+def test_a_result_says_which_version_of_the_list_it_is_of(tmp_path: Path) -> None:
+    people = protocol_lists.two_lines(tmp_path, "pairs_CALFW.txt", folds=True)
+    path = tmp_path / "pairs_CALFW.txt"
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    outcome = scored(TwoLinesConfig(pairs=str(path)), people)
+    assert outcome.details["list_sha256"] == digest
+    assert outcome.notes[-1] == f"pairs_CALFW.txt: SHA-256 {digest[:16]}…"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,11 +34,16 @@ class _Folds:
 
     def _plan(self, index: FaceIndex, pairs: PairList, path: str) -> Plan:
         check_grid(self.grid)
+        # Lists of one name exist in several versions.
+        digest = hashlib.sha256(Path(path).read_bytes()).hexdigest() if Path(path).is_file() else ""
 
         def score(parts: Mapping[str, Tensor]) -> Outcome:
             embeddings = parts["images"].numpy()
             found = pair_outcome(verify(embeddings, pairs.same, grid=cast(Grid, self.grid)))
             found.cosines[Path(path).stem] = pair_cosines(embeddings, pairs.same)
+            if digest:
+                found.details["list_sha256"] = digest
+                found.notes.append(f"{Path(path).name}: SHA-256 {digest[:16]}…")
             return found
 
         return Plan({"images": index.rows(pairs.names, path, each=2)}, score)
