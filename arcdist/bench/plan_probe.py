@@ -46,9 +46,7 @@ class PlanCase:
     def config(self) -> TrainConfig:
         """Return the configuration of its run."""
         micro = self.batch_size // (self.ranks * self.rounds)
-        head = PartialFCConfig(sample_rate=self.sample_rate, dtype=self.centers)
-        if self.group_size:
-            head = replace(head, **{"group_size": self.group_size})
+        head = PartialFCConfig(sample_rate=self.sample_rate, dtype=self.centers, group_size=self.group_size)
         return TrainConfig(
             backbone=BackboneConfig(
                 self.backbone, self.embedding_dim, checkpoint_activations=self.checkpoint_activations

@@ -125,7 +125,7 @@ class Sizes:
             fused=head.update != "separate" and precision != "fp16",
             dense=optim.name == "sgd" and optim.undrawn != "frozen",
             kept_mib=head.kept_mib,
-            group_size=getattr(head, "group_size", 0),
+            group_size=head.group_size,
             device=device,
             image_size=config.data.image_size,
         )

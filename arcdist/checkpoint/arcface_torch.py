@@ -63,7 +63,8 @@ def load_arcface_torch(folder: Path, tensors: dict[str, Tensor]) -> int:
             raise CheckpointError(f"{folder}: {name} is {list(shape)} there, and {list(tensor.shape)} here{what}")
     for name, tensor in tensors.items():
         if isinstance(tensor, DTensor):
-            mine = shard_rows(len(tensor), collectives.rank(), collectives.world_size())
+            mesh = tensor.device_mesh
+            mine = shard_rows(len(tensor), mesh.get_local_rank("classes"), mesh.size(mesh.ndim - 1))
             _copy_rows(tensor.to_local(), found[name], mine)
         elif tensor.ndim:
             _copy_rows(tensor, found[name], range(len(tensor)))

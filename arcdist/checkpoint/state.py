@@ -8,10 +8,10 @@ from collections.abc import Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.tensor import DTensor, Shard
+from torch.distributed.device_mesh import DeviceMesh
+from torch.distributed.tensor import DTensor, Replicate, Shard
 
-from arcdist.runtime import collectives
+from arcdist.runtime.groups import class_mesh
 
 BACKBONE = "backbone."  # begins the names of its tensors
 AVERAGE = "average."  # begins those of the moving average of them
@@ -27,6 +27,7 @@ def training_tensors(
     sharded: Mapping[str, Tensor] | None = None,
     replicated: Mapping[str, Tensor] | None = None,
     average: nn.Module | None = None,
+    group_size: int = 0,
 ) -> dict[str, Tensor]:
     """Return every tensor that a run goes on from, under a name that does not depend on the number of ranks.
 
@@ -41,8 +42,9 @@ def training_tensors(
         sharded: what else the head has a row of for each class of this rank, by key.
         replicated: what else it has, the same on every rank.
         average: of the backbone's weights over the steps, where a run keeps one.
+        group_size: ranks that share the classes, as the head has it; every such group holds them all.
     """
-    mesh = _mesh(centers.device) if collectives.is_distributed() else None
+    mesh = class_mesh(group_size, centers.device.type)
     tensors = {f"{BACKBONE}{name}": tensor for name, tensor in backbone.state_dict().items()}
     if average is not None:
         tensors |= {f"{AVERAGE}{name}": tensor for name, tensor in average.state_dict().items()}
@@ -80,13 +82,10 @@ def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> Iterator[tuple[nn.Pa
                 yield parameter, key, value
 
 
-def _mesh(device: torch.device) -> DeviceMesh:
-    return init_device_mesh(device.type, (collectives.world_size(),), mesh_dim_names=("classes",))
-
-
 def _global_rows(rows: Tensor, count: int, mesh: DeviceMesh | None) -> Tensor:
     """Return this rank's rows as a part of the global ``[count, …]``, sharing their memory."""
     if mesh is None:
         return rows
     shape = torch.Size((count, *rows.shape[1:]))
-    return DTensor.from_local(rows, mesh, [Shard(0)], run_check=False, shape=shape, stride=rows.stride())
+    placements = [*[Replicate()] * (mesh.ndim - 1), Shard(0)]
+    return DTensor.from_local(rows, mesh, placements, run_check=False, shape=shape, stride=rows.stride())

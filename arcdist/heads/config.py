@@ -48,8 +48,18 @@ class PartialFCConfig:
         default="auto", metadata={"help": "auto (what the head multiplies in) | fp32 | bf16, of these"}
     )
 
+    group_size: int = field(
+        default=0,
+        metadata={
+            "help": "neighboring ranks that share the classes, a group each: a node's or several; pays on many nodes, "
+            "see arcdist plan; 0: all ranks are one group"
+        },
+    )
+
     def validate(self) -> None:
         """Raise ConfigError where a value cannot be right."""
+        if self.group_size < 0:
+            raise ConfigError(f"head.group_size: {self.group_size}: must be 0 (all ranks) or a number of ranks")
         if not 0 < self.sample_rate <= 1:
             raise ConfigError(f"head.sample_rate: {self.sample_rate}: must be in (0, 1]; 1 is the whole softmax")
         if self.subcenters < 1:
@@ -122,4 +132,5 @@ class PartialFCConfig:
             auxiliary=losses.build(embedding_dim, num_classes, device),
             device=device,
             dtype=_DTYPES[self.dtype],
+            group_size=self.group_size,
         )

@@ -14,6 +14,7 @@ from arcdist.heads.sampling import drawn_rows
 from arcdist.margins import Combined, Margin
 from arcdist.ops.margin_logsumexp import CentersGradient, Formula, Tuning, margin_logsumexp, own_cosines
 from arcdist.runtime import collectives, seeds
+from arcdist.runtime.groups import class_groups
 from arcdist.runtime.sharding import shard_rows
 
 _INITIAL_STD = 0.01
@@ -51,6 +52,7 @@ class PartialFC(nn.Module):
         tuning: how the logits are computed.
         softmax: weight of the margin softmax in the loss; 0: without it.
         auxiliary: what else is in the loss: by name, a weight and the loss. Submodules too.
+        group_size: neighboring ranks that share the classes; every such group holds them all. 0: one group.
 
     ``centers`` are this rank's, ``[S · K, D]``, the K of a class one after another; for a margin with a bias
     ``[S, D + 1]``, whose last column it is. ``own_cosine`` is ``[B]``, of the rows of all ranks in the last ``forward``
@@ -61,6 +63,9 @@ class PartialFC(nn.Module):
     been called.
     Communication: an all-gather of embeddings and labels, in the embeddings' dtype; two all-reduces of three numbers a
     row; in the backward pass a reduce-scatter of the embeddings' gradient. That of the centers is never communicated.
+    With several groups all this is within a group; three numbers a row are gathered from the others, so that loss and
+    gradients stay those of the global batch, and the centers' gradient is summed over the groups. That is less where a
+    rank holds fewer classes than the global batch has rows.
     """
 
     def __init__(
@@ -77,6 +82,7 @@ class PartialFC(nn.Module):
         auxiliary: Mapping[str, tuple[float, AuxiliaryLoss]] | None = None,
         device: torch.device | str | None = None,
         dtype: torch.dtype = torch.float32,
+        group_size: int = 0,
     ) -> None:
         super().__init__()
         if num_classes < 1:
@@ -91,8 +97,10 @@ class PartialFC(nn.Module):
         self.softmax = softmax
         self.weights = {name: weight for name, (weight, _) in (auxiliary or {}).items()}
         self.auxiliary = nn.ModuleDict({name: loss for name, (_, loss) in (auxiliary or {}).items()})
+        self.group_size = group_size
+        self.groups = class_groups(group_size, torch.device(device or "cpu").type)
         self._refuse_what_cannot_be()
-        self.classes = shard_rows(num_classes, collectives.rank(), collectives.world_size())
+        self.classes = shard_rows(num_classes, self.groups.index, self.groups.shards)
         rows = range(self.classes.start * subcenters, self.classes.stop * subcenters)
         centers = _initial_centers(rows, embedding_dim, seed)
         if self.margin.bias:
@@ -113,6 +121,8 @@ class PartialFC(nn.Module):
         for name, loss in self._auxiliary():
             if loss.touches_centers and self.subcenters > 1:
                 raise ConfigError(f"losses.{name}: acts on one center a class; head.subcenters must be 1")
+            if self.groups.count > 1:
+                raise ConfigError(f"losses.{name}: looks at the embeddings of all ranks; head.group_size must be 0")
             if loss.needs_cosine and not (margin.unit_embeddings and margin.unit_centers):
                 raise ConfigError(f"losses.{name}: needs a cosine, which this margin does not take; try norm_softmax")
         if margin.bias and self.subcenters > 1:
@@ -149,7 +159,7 @@ class PartialFC(nn.Module):
             rounds: how many there will be, each of as many rows.
         """
         self._step, self._rounds, self._round = step, rounds, 0
-        if self.sample_rate < 1 and rounds > 1:  # the labels of a single round, its own gathering brings
+        if self.sample_rate < 1 and (rounds > 1 or self.groups.count > 1):  # else its own gathering brings the labels
             self._drawn = self._draw(*collectives.gather_rows(labels), step)
 
     def end_step(self) -> None:
@@ -180,6 +190,8 @@ class PartialFC(nn.Module):
         if self._update is None or self._pending is None:
             raise RuntimeError("update_centers: call fuse(update) first; without it the optimizer changes the centers")
         for rows, gradient in self._pending.blocks():
+            if self.groups.across is not None:
+                collectives.sum_in_place(gradient, self.groups.across)
             self._update.apply(rows, gradient)
         self._update.end()
 
@@ -200,7 +212,10 @@ class PartialFC(nn.Module):
         self._check(embeddings, labels)
         with torch.autocast(embeddings.device.type, enabled=False):
             rows = _ScaleGradient.apply(embeddings, collectives.world_size())
-            gathered, labels = collectives.gather_rows(rows, labels)
+            if self.groups.count > 1 and self.sample_rate < 1 and self._step is None:
+                self._drawn = self._draw(*collectives.gather_rows(labels), self._steps_alone)
+                self._steps_alone += 1
+            gathered, labels = collectives.gather_rows(rows, labels, group=self.groups.within)
             gathered = gathered.to(torch.promote_types(self.centers.dtype, torch.float32))
             norm = gathered.norm(dim=1)
             unit = F.normalize(gathered)
@@ -212,7 +227,7 @@ class PartialFC(nn.Module):
                 parts = self._auxiliary_parts(
                     Rows(
                         *(gathered, unit, norm, labels, cosine, target, centers, self.classes),
-                        *(collectives.rank(), collectives.world_size()),
+                        *(self.groups.index, self.groups.shards),
                     )
                 )
                 self.loss_parts = torch.cat([self.loss_parts, parts.detach()])
@@ -228,7 +243,8 @@ class PartialFC(nn.Module):
     def _softmax(self, rows: Tensor, norm: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the margin softmax, weighted, and the cosines to the own centers, ``[B]``."""
         margin = self.margin
-        margin.rows = self._places(len(labels))
+        groups = self.groups
+        margin.rows = self._places(len(labels) * groups.count)
         if not self.softmax and not any(loss.needs_cosine for _, loss in self._auxiliary()):
             return rows.new_zeros(()), torch.zeros_like(norm)
         if margin.bias:
@@ -239,12 +255,18 @@ class PartialFC(nn.Module):
         if margin.needs_target_first:
             with torch.no_grad():
                 cosine, _, _ = own_cosines(rows, self.centers, target, drawn, formula)
-                cosine = collectives.all_reduce_sum(cosine)
+                cosine = collectives.all_reduce_sum(cosine, groups.within)
         formula = replace(formula, negative=margin.negative(cosine))
-        lse, cosine = margin_logsumexp(rows, self.centers, target, formula, self.tuning, drawn, self._pending)
-        lse, cosine = collectives.logsumexp_and_sum(lse, cosine)
+        centers = self.centers
+        if groups.across is not None and self._pending is None:
+            centers = collectives.sum_gradient(centers, groups.across)
+        lse, cosine = margin_logsumexp(rows, centers, target, formula, self.tuning, drawn, self._pending)
+        lse, cosine = collectives.logsumexp_and_sum(lse, cosine, groups.within)
         # Every rank differentiates by the norms what all of them compute alike, and the gather adds that up.
-        norm = _ScaleGradient.apply(norm, 1 / collectives.world_size())
+        norm = _ScaleGradient.apply(norm, 1 / groups.shards)
+        if groups.across is not None:  # the loss of a global batch needs no more of another group's rows than these
+            together = torch.stack([lse, cosine, norm], 1)
+            lse, cosine, norm = collectives.gather_alike(together, groups.across).unbind(1)
         losses = margin.losses(cosine, norm, lse)
         if self.training:
             with torch.no_grad():

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.distributed import ReduceOp
+from torch.distributed import ProcessGroup, ReduceOp
 
 from arcdist.errors import ArcdistError
 
@@ -41,9 +41,9 @@ def rank() -> int:
     return dist.get_rank() if is_distributed() else 0
 
 
-def world_size() -> int:
-    """Return the number of ranks, 1 without a process group."""
-    return dist.get_world_size() if is_distributed() else 1
+def world_size(group: ProcessGroup | None = None) -> int:
+    """Return the number of ranks, of a group or of all, 1 without a process group."""
+    return dist.get_world_size(group) if is_distributed() else 1
 
 
 def barrier() -> None:
@@ -54,19 +54,20 @@ def barrier() -> None:
 
 class _GatherRows(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, rows: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
-        gathered = _gather_packed([rows, *others])
+    def forward(ctx: Any, group: ProcessGroup | None, rows: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+        ctx.group = group
+        gathered = _gather_packed([rows, *others], group)
         ctx.mark_non_differentiable(*gathered[1:])
         return gathered
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor, *others: Any) -> tuple[Tensor | None, ...]:
-        mine = gradient.new_empty(gradient.shape[0] // world_size(), *gradient.shape[1:])
-        _reduce_scatter(mine, gradient.contiguous())
-        return mine, *(None for _ in others)
+        mine = gradient.new_empty(gradient.shape[0] // world_size(ctx.group), *gradient.shape[1:])
+        _reduce_scatter(mine, gradient.contiguous(), ctx.group)
+        return None, mine, *(None for _ in others)
 
 
-def gather_rows(rows: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+def gather_rows(rows: Tensor, *others: Tensor, group: ProcessGroup | None = None) -> tuple[Tensor, ...]:
     """Return the rows of all ranks of each tensor, ``[W·b, …]``, in the order of the ranks.
 
     The gradient of ``rows`` is the sum over ranks of the gradients of their copies of the result; ``others`` have none.
@@ -74,38 +75,77 @@ def gather_rows(rows: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
     Args:
         rows: ``[b, …]``, the same shape on every rank.
         others: as many rows each, of any dtype.
+        group: whose ranks; all by default.
 
     Communication: one all-gather of them all; one reduce-scatter of the size of ``rows`` in the backward pass.
     """
-    if world_size() == 1:
+    if world_size(group) == 1:
         return rows, *others
-    gathered: tuple[Tensor, ...] = _GatherRows.apply(rows, *others)
+    gathered: tuple[Tensor, ...] = _GatherRows.apply(group, rows, *others)
     return gathered
 
 
-def _gather_packed(tensors: list[Tensor]) -> tuple[Tensor, ...]:
+class _GatherAlike(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, rows: Tensor, group: ProcessGroup) -> Tensor:
+        ctx.group, ctx.count = group, rows.shape[0]
+        return _gather(rows, group)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        start = dist.get_rank(ctx.group) * ctx.count
+        return gradient[start : start + ctx.count], None
+
+
+def gather_alike(rows: Tensor, group: ProcessGroup) -> Tensor:
+    """Return the rows ``[b, …]`` of all ranks of a group, of which all compute the same, in their order.
+
+    So the gradient of a rank's own rows is that of its own copy of them, and needs no communication.
+    """
+    gathered: Tensor = _GatherAlike.apply(rows, group)
+    return gathered
+
+
+class _SumGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, group: ProcessGroup) -> Tensor:
+        ctx.group = group
+        return value.view_as(value)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return all_reduce_sum(gradient, ctx.group), None
+
+
+def sum_gradient(value: Tensor, group: ProcessGroup) -> Tensor:
+    """Return ``value``, which the ranks of a group hold alike; its gradient is the sum of theirs."""
+    result: Tensor = _SumGradient.apply(value, group)
+    return result
+
+
+def _gather_packed(tensors: list[Tensor], group: ProcessGroup | None) -> tuple[Tensor, ...]:
     """Return the rows of all ranks of each tensor, sent together as bytes."""
     if len(tensors) == 1:
-        return (_gather(tensors[0]),)
+        return (_gather(tensors[0], group),)
     count = tensors[0].shape[0]
     parts = [tensor.contiguous().view(count, -1).view(torch.uint8) for tensor in tensors]
-    everyones = _gather(torch.cat(parts, 1)).split([part.shape[1] for part in parts], 1)
+    everyones = _gather(torch.cat(parts, 1), group).split([part.shape[1] for part in parts], 1)
     return tuple(
         part.contiguous().view(tensor.dtype).view(-1, *tensor.shape[1:]) for part, tensor in zip(everyones, tensors)
     )
 
 
-def _gather(rows: Tensor) -> Tensor:
-    result = rows.new_empty(world_size() * rows.shape[0], *rows.shape[1:])
+def _gather(rows: Tensor, group: ProcessGroup | None = None) -> Tensor:
+    result = rows.new_empty(world_size(group) * rows.shape[0], *rows.shape[1:])
     # The new name comes with torch 2.13, which deprecates the old one.
     gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
-    gather(result, rows.contiguous())
+    gather(result, rows.contiguous(), group=group)
     return result
 
 
-def _reduce_scatter(mine: Tensor, everyones: Tensor) -> None:
+def _reduce_scatter(mine: Tensor, everyones: Tensor, group: ProcessGroup | None) -> None:
     scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
-    scatter(mine, everyones)
+    scatter(mine, everyones, group=group)
 
 
 @torch.no_grad()
@@ -125,20 +165,20 @@ def gather_uneven_rows(rows: Tensor) -> Tensor:
 
 class _LogSumExpRanks(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, lse: Tensor, summand: Tensor) -> tuple[Tensor, Tensor]:
-        shift = all_reduce_max(lse).clamp_min(torch.finfo(lse.dtype).min)
-        total, summed = all_reduce_sum(torch.stack([(lse - shift).exp(), summand])).unbind()
+    def forward(ctx: Any, lse: Tensor, summand: Tensor, group: ProcessGroup | None) -> tuple[Tensor, Tensor]:
+        shift = all_reduce_max(lse, group).clamp_min(torch.finfo(lse.dtype).min)
+        total, summed = all_reduce_sum(torch.stack([(lse - shift).exp(), summand]), group).unbind()
         joined = shift + total.log()
         ctx.save_for_backward(torch.where(total > 0, (lse - joined).exp(), 0))
         return joined, summed
 
     @staticmethod
-    def backward(ctx: Any, joined_gradient: Tensor, sum_gradient: Tensor) -> tuple[Tensor, Tensor]:
+    def backward(ctx: Any, joined_gradient: Tensor, summed_gradient: Tensor) -> tuple[Tensor, Tensor, None]:
         (share,) = ctx.saved_tensors
-        return joined_gradient * share, sum_gradient
+        return joined_gradient * share, summed_gradient, None
 
 
-def logsumexp_and_sum(lse: Tensor, summand: Tensor) -> tuple[Tensor, Tensor]:
+def logsumexp_and_sum(lse: Tensor, summand: Tensor, group: ProcessGroup | None = None) -> tuple[Tensor, Tensor]:
     """Return log Σ_ranks exp(lse) and Σ_ranks summand, both ``[B]``, the same on every rank.
 
     The loss that is made of them is one loss that every rank computes alike, so a rank's gradient is its own share
@@ -147,30 +187,37 @@ def logsumexp_and_sum(lse: Tensor, summand: Tensor) -> tuple[Tensor, Tensor]:
     Args:
         lse: ``[B]``; −∞ on a rank that has nothing to add.
         summand: ``[B]``.
+        group: whose ranks; all by default.
 
     Communication: an all-reduce of ``B`` numbers, and one of ``2·B``.
     """
-    if world_size() == 1:
+    if world_size(group) == 1:
         return lse, summand
-    joined, total = _LogSumExpRanks.apply(lse, summand)
+    joined, total = _LogSumExpRanks.apply(lse, summand, group)
     return joined, total
 
 
 @torch.no_grad()
-def all_reduce_sum(value: Tensor) -> Tensor:
-    """Return the sum over all ranks, a new tensor."""
+def all_reduce_sum(value: Tensor, group: ProcessGroup | None = None) -> Tensor:
+    """Return the sum over all ranks, or those of a group, a new tensor."""
     result = value.clone()
     if is_distributed():
-        dist.all_reduce(result, ReduceOp.SUM)
+        dist.all_reduce(result, ReduceOp.SUM, group=group)
     return result
 
 
 @torch.no_grad()
-def all_reduce_max(value: Tensor) -> Tensor:
-    """Return the largest over all ranks, a new tensor."""
+def sum_in_place(value: Tensor, group: ProcessGroup) -> None:
+    """Make ``value`` the sum over the ranks of a group, the same bits on each."""
+    dist.all_reduce(value, ReduceOp.SUM, group=group)
+
+
+@torch.no_grad()
+def all_reduce_max(value: Tensor, group: ProcessGroup | None = None) -> Tensor:
+    """Return the largest over all ranks, or those of a group, a new tensor."""
     result = value.clone()
     if is_distributed():
-        dist.all_reduce(result, ReduceOp.MAX)
+        dist.all_reduce(result, ReduceOp.MAX, group=group)
     return result
 
 

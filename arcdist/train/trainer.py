@@ -239,6 +239,7 @@ class Trainer:
             sharded=head.sharded_tensors(),
             replicated=head.replicated_tensors(),
             average=None if step.average is None else step.average.model,
+            group_size=head.group_size,
         )
 
     def _begin(self) -> float:

@@ -1,0 +1,93 @@
+"""The rates of this machine that a plan is made of, measured on none of the steps that the plan predicts."""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from typing import Any
+
+import torch
+
+from arcdist.backbones import BackboneConfig
+from arcdist.bench.floors import Floors
+from arcdist.bench.plan_machine import floor_rates
+from arcdist.bench.plan_network import backbone_cost
+from arcdist.bench.workers import Workers
+from arcdist.runtime import collectives
+from arcdist.runtime.precision import autocast
+from arcdist.runtime.world import RuntimeConfig, open_world
+
+ROWS = (4, 12)  # of the forward and backward passes that a backbone's rate is taken from
+_FLOOR_ROWS, _DIM, _CENTERS = 32, 512, 16384
+_LINK_NUMBERS = (256, 2**22)
+_REPEATS = 3
+
+
+class RatesProbe:
+    """One of several processes that measure at the same time, as ranks compute at the same time."""
+
+    def __init__(self, threads: int, ranks: int) -> None:
+        each = max(1, threads // ranks)
+        self._device = open_world(RuntimeConfig("cpu", each, keep_memory=True)).device
+        self._floors = Floors("cpu", each, _CENTERS, _REPEATS)
+
+    def floors(self) -> dict[str, Any]:
+        """Return the head's rates."""
+        return floor_rates(self._floors.measure(_FLOOR_ROWS, _DIM))
+
+    def backbone(self, name: str, dim: int, precision: str) -> tuple[float, float]:
+        """Return the seconds of a forward and backward pass, whatever the batch and for each image."""
+        model = BackboneConfig(name, dim).build().to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]
+        few, more = (self._passes_s(model, precision, rows) for rows in ROWS)
+        each = (more - few) / (ROWS[1] - ROWS[0])
+        return max(0.0, few - ROWS[0] * each), each
+
+    def link(self) -> tuple[float, float]:
+        """Return bytes a second and seconds of latency of an all-reduce, by the formula of rings."""
+        if collectives.world_size() == 1:
+            return 0.0, 0.0
+        few, many = (torch.zeros(count) for count in _LINK_NUMBERS)
+        latency, whole = (self._best_s(lambda value=value: collectives.all_reduce_sum(value)) for value in (few, many))
+        ranks = collectives.world_size()
+        return 2 * (ranks - 1) / ranks * (many.nbytes - few.nbytes) / (whole - latency), latency
+
+    def _passes_s(self, model: torch.nn.Module, precision: str, rows: int) -> float:
+        images = torch.rand(rows, 3, 112, 112).contiguous(memory_format=torch.channels_last)
+
+        def passes() -> None:
+            with autocast(precision, self._device):
+                embeddings = model(images)
+            embeddings.float().sum().backward()
+            model.zero_grad()
+
+        passes()
+        return self._best_s(passes, statistics.median)
+
+    def _best_s(self, work: Callable[[], Any], choose: Callable[[Sequence[float]], float] = min) -> float:
+        seconds = []
+        for _ in range(_REPEATS):
+            collectives.barrier()
+            start = time.perf_counter()
+            work()
+            seconds.append(time.perf_counter() - start)
+        return choose(seconds)
+
+
+def measured_rates(wanted: Sequence[tuple[str, int, str]], threads: int, ranks: int) -> dict[str, Any]:
+    """Return the rates that each of ``ranks`` processes has while all compute.
+
+    Args:
+        wanted: name, dimensions and precision of backbones.
+        threads: of all processes together.
+        ranks: how many.
+    """
+    with closing(Workers(RatesProbe, threads, ranks, ranks=ranks)) as workers:
+        rates: dict[str, Any] = {"ranks": ranks, **workers.ask("floors")[-1], "convolutions": {}, "backbones": {}}
+        rates["link_per_s"], rates["latency_s"] = workers.ask("link")[0]
+        for name, dim, precision in wanted:
+            answers = workers.ask("backbone", name, dim, precision)
+            fixed, each = (max(values) for values in zip(*answers))
+            rates["backbones"][f"{name}/{precision}"] = (fixed, each)
+            flops = backbone_cost(BackboneConfig(name, dim), precision).flops
+            rates["convolutions"][precision] = max(rates["convolutions"].get(precision, 0.0), flops / each)
+    return rates
