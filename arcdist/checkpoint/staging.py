@@ -47,12 +47,18 @@ class Staging:
             buffer.copy_(_local(tensor), non_blocking=True)
             copies[name] = buffer
             if isinstance(tensor, DTensor):
+                place = (_on_cpu(tensor.device_mesh, mesh), tensor.placements)
                 copies[name] = DTensor.from_local(
-                    buffer, mesh, tensor.placements, run_check=False, shape=tensor.shape, stride=tensor.stride()
+                    buffer, *place, run_check=False, shape=tensor.shape, stride=tensor.stride()
                 )
         if torch.cuda.is_available():
             torch.cuda.current_stream().synchronize()
         return copies
+
+
+def _on_cpu(mesh: DeviceMesh, ranks: DeviceMesh | None) -> DeviceMesh | None:
+    """Return the mesh of all ranks on the CPU, parted into groups as ``mesh`` is; nothing is sent over its parts."""
+    return ranks if mesh.ndim == 1 else DeviceMesh("cpu", mesh.mesh, _init_backend=False)
 
 
 def _local(tensor: Tensor) -> Tensor:
