@@ -133,6 +133,8 @@ class _Reader:
     def _value(self, node: ast.expr) -> Any:
         match node:
             case ast.Constant(value=bool() | int() | float() | str() | None as value):
+                if isinstance(value, int) and abs(value) >= _LARGEST:
+                    raise _NotLiteralError(node)
                 return value
             case ast.Tuple(elts=items) | ast.List(elts=items):
                 return [self._value(item) for item in items]

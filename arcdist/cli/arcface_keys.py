@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from arcdist.cli.arcface_config import Drops, Setting
-from arcdist.cli.arcface_settings import Settings
+from arcdist.cli.arcface_settings import Settings, is_text
 from arcdist.cli.compose import groups
 from arcdist.errors import ConfigError
 
@@ -204,7 +204,7 @@ def _data(of: Settings) -> tuple[list[str], str]:
 
 def _sets(of: Settings) -> tuple[list[str], str]:
     names = of.value("val_targets")
-    if not isinstance(names, list) or not all(isinstance(name, str) and "${" not in name for name in names):
+    if not isinstance(names, list) or not all(map(is_text, names)):
         raise of.wrong("val_targets", "must be a list of names")
     folder = of.text("rec").rstrip("/")
     return [f"evaluate.sets=[{','.join(quoted(f'{folder}/{name}.bin') for name in names)}]"], ""

@@ -9,6 +9,11 @@ from arcdist.cli.arcface_config import Setting
 from arcdist.errors import ConfigError
 
 
+def is_text(value: Any) -> bool:
+    """Return whether a value is text that means itself: `${…}` would be looked up, and a line's end ends a comment."""
+    return isinstance(value, str) and value.isprintable() and bool(value) and "${" not in value
+
+
 class Settings:
     """What a file and base.py set; ConfigError, with the line, where a value is not what its key needs."""
 
@@ -34,9 +39,9 @@ class Settings:
         return int(value)
 
     def text(self, key: str) -> str:
-        """Return a string, of which none is interpreted: `${…}` would be."""
+        """Return text."""
         value = self._settings[key].value
-        if not isinstance(value, str) or not value or "${" in value:
+        if not is_text(value):
             raise self.wrong(key, "must be text, and without ${")
         return value
 

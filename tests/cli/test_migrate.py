@@ -248,6 +248,7 @@ def test_nothing_of_a_file_is_run_and_what_only_running_it_would_tell_is_named_b
         ("config.lr = = 3\n", "line 1: is no Python"),
         ("config.lr = 10 ** 10 ** 10\n", "line 1: 10 ** 10: not a literal"),
         ("config.lr = 'a' * 10000000000\n", "line 1: 'a': not a literal"),
+        ("config.lr = 99999999999999999999\n", "line 1: 99999999999999999999: not a literal"),
         ("config.lr = 1 / 0\n", "line 1: 1 / 0: not a literal"),
         ("config.lr = " + "-" * 5000 + "1\n", "nested too deep"),
         ("config.lr = \0\n", "is no Python"),
@@ -269,6 +270,7 @@ def test_a_file_that_is_no_configuration_of_theirs_is_refused(text: str, message
         ("fp16", '"yes"', "must be True or False"),
         ("optimizer", '"lion"', "must be sgd or adamw"),
         ("output", '"${oc.env:HOME}"', "must be text, and without ${"),
+        ("output", '"a\\nb"', "must be text"),
         ("sample_rate", 2, "head.sample_rate: 2.0: must be in (0, 1]"),
     ],
 )
