@@ -40,7 +40,7 @@ def configuration_page() -> str:
     """Return the page."""
     parts = [_HEAD]
     for group, choices in groups().items():
-        parts.append(f"### {group}\n\n{_OF_GROUP[group]}\n")
+        parts.append(f"### {group}\n\n{_OF_GROUP.get(group, '')}\n")
         if group in ("backbone", "recipe"):
             parts.append(", ".join(f"`{choice}`" for choice in choices) + "\n")
         else:

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import yaml
 from tables import table
 
 from arcdist.cli.compose import config_folder, groups
+from arcdist.optim import OptimConfig
+from arcdist.train.config import LoopConfig
 
 RESULTS = Path(__file__).resolve().parent.parent / "docs/results"
 _HEAD = """# Recipes
@@ -107,12 +110,16 @@ def recipes_page() -> str:
 
 
 def merged(recipe: str) -> dict[str, Any]:
-    """Return what a recipe sets, and in ``chosen`` its choices of the groups, whose own keys are among the rest."""
-    values = _file(recipe)
+    """Return what a recipe sets over the defaults, and in ``chosen`` what it chooses in the groups."""
+    values = _over({"chosen": _chosen_by_default()}, _file(recipe))
     for group in ("data", "margin", "optim"):
-        if choice := values["chosen"].get(group):
-            values = _over({group: _choice(group, choice)}, values)
-    return values
+        values = _over({group: _choice(group, values["chosen"][group])}, values)
+    return _over({"train": asdict(LoopConfig()), "optim": asdict(OptimConfig())}, values)
+
+
+def _chosen_by_default() -> dict[str, str]:
+    entries = yaml.safe_load((config_folder() / "train.yaml").read_text(encoding="utf-8"))["defaults"]
+    return {group: choice for entry in entries if isinstance(entry, dict) for group, choice in entry.items()}
 
 
 def _file(recipe: str) -> dict[str, Any]:
@@ -164,12 +171,12 @@ def _set_of(values: dict[str, Any]) -> tuple[int, int, str]:
 def _row(recipe: str) -> tuple[str, ...]:
     values = merged(recipe)
     train, optim, chosen = values["train"], values["optim"], values["chosen"]
-    rows = (train["global_batch_size"], train["micro_batch_size"])
+    rows, micro = train["global_batch_size"], train["micro_batch_size"]
     return (
         f"`{recipe}`",
         chosen["backbone"],
         _margin(values),
-        f"{rows[0] // rows[1]} × {rows[1]}",
+        f"{rows // micro} × {micro}" if micro else f"{rows}",
         _schedule(train, optim["schedule"]),
         f"{float(optim['lr']):g}, {float(optim['weight_decay']):g}",
     )
