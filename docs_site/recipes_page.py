@@ -92,7 +92,8 @@ def recipes_page() -> str:
     """Return the page."""
     names = [name for name in groups()["recipe"] if name not in ("arcface_paper", "arcface_torch")]
     published = {name for name, *_ in PUBLISHED}
-    silent = [name for name in names if name not in published and not name.startswith(("demo", "small_", "reproduce_"))]
+    of_the_field = [name for name in names if merged(name)["chosen"]["data"] not in ("recordio", "synthetic")]
+    silent = [name for name in of_the_field if name not in published and name != "reproduce_casia"]
     return "\n".join(
         [
             _HEAD,

@@ -20,6 +20,7 @@ _WHERE = """## Where to go on
 
 | you want to | read |
 |---|---|
+| go from photographs to a gallery that can be searched | [From photographs to a gallery](tutorial.md) |
 | train what others have trained | [Recipes](recipes.md) |
 | bring a configuration of arcface_torch along | [From arcface_torch](migration.md) |
 | make a set of your own photographs | [From photographs to a set](prepare.md) |

@@ -13,14 +13,17 @@ from arcdist.errors import ConfigError
 RECIPE = "recipe=arcface_torch"
 _NEEDED = ("rec", "num_classes", "num_image", "num_epoch")  # base.py has no value for them
 _OLD_ROWS = 512  # before 2022 config.lr was for this many rows, and train.py scaled it
-_WANDB = "wandb_key using_wandb wandb_entity wandb_project wandb_log_all wandb_resume save_artifacts suffix_run_name"
-_TRACKER = "no account is needed: a run writes TensorBoard files, metrics.jsonl and summary.json"
+_ENVIRONMENT = "said by the environment, never in a configuration: WANDB_API_KEY, WANDB_ENTITY"
 IDLE = {
     "save_all_states": "every checkpoint holds the whole state; checkpoint.every says how often",
     "dataset": "config.rec says which files",
     "image_size": "a record's own size, 112; data.image_size is another",
-    **dict.fromkeys(_WANDB.split(), _TRACKER),
-    "notes": _TRACKER,
+    **dict.fromkeys(("wandb_key", "wandb_entity"), _ENVIRONMENT),
+    "wandb_log_all": "rank 0 logs for all",
+    "wandb_resume": "a run that is started again goes on in the same one",
+    "save_artifacts": "weights stay in the run's folder",
+    "suffix_run_name": "name=NAME is the run's",
+    "notes": "name=NAME is the run's",
 }
 
 
@@ -233,6 +236,18 @@ def _augment(of: Settings) -> tuple[list[str], str]:
     return (["augment=dali_aug"], "") if of.flag("dali") else ([], "means nothing there without config.dali")
 
 
+def _trackers(of: Settings) -> tuple[list[str], str]:
+    if not of.flag("using_wandb"):
+        return [], "TensorBoard files and metrics.jsonl are always written"
+    return ["log.trackers=[wandb]"], "pip install 'arcdist[wandb]'"
+
+
+def _project(of: Settings) -> tuple[list[str], str]:
+    if not of.has("using_wandb") or not of.flag("using_wandb"):
+        return [], "of Weights & Biases, which the file does not use"
+    return [f"log.project={quoted(of.text('wandb_project'))}"], ""
+
+
 def _number_of(key: str, ours: str) -> Callable[[Settings], tuple[list[str], str]]:
     return lambda of: ([f"{ours}={of.whole(key)}"], "")
 
@@ -265,6 +280,8 @@ _TAKEN: dict[str, Callable[[Settings], tuple[list[str], str]]] = {
     "dali_aug": _augment,
     "num_workers": lambda of: ([f"data.loader.workers={max(1, int(of.number('num_workers')))}"], ""),
     "seed": lambda of: ([f"seed={int(of.number('seed'))}"], ""),
+    "using_wandb": _trackers,
+    "wandb_project": _project,
     "output": _output,
     "resume": _resume,
 }

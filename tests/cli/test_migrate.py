@@ -208,6 +208,16 @@ def test_adaface_is_taken_with_its_keys(tmp_path: Path, capsys: pytest.CaptureFi
     assert (config.train.clip_norm, config.optim.decay_all, config.optim.schedule.power) == (5.0, True, 2.0)
 
 
+def test_a_tracker_is_taken_along_without_its_key(tmp_path: Path) -> None:
+    own = {"using_wandb": True, "wandb_project": '"faces 1"', "wandb_entity": '"us"', "wandb_key": '"s3cret"'}
+    overrides, keys = migrated(_file(tmp_path / "c.py", **NEEDED | own), 8)
+    config = compose_config(overrides)
+    assert (config.log.trackers, config.log.project) == (["wandb"], "faces 1")
+    assert not any(key.overrides for key in keys if key.key in ("wandb_entity", "wandb_key"))
+    unused, _ = migrated(_file(tmp_path / "c.py", **NEEDED | own | {"using_wandb": False}), 8)
+    assert not [one for one in unused if one.startswith("log.")]
+
+
 def test_every_key_of_their_base_is_spoken_of_and_an_unknown_one_is_reported_with_its_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
