@@ -59,7 +59,7 @@ def leave(
         changes={step: f"images of {size} px" for step, size in summary["image_size_changes"].items()},
     )
     for picture in pictures:
-        metrics.show_picture(picture.stem, picture, summary["steps"])
+        metrics.show_picture(f"pictures/{picture.stem}", picture, summary["steps"])
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
     if scores:
         console.print(results_table({name: scored.result for name, scored in scores.items()}))
