@@ -23,6 +23,7 @@ from arcdist.prepare.suspicions import PASSES, find_suspicions
 from arcdist.runtime import collectives
 from arcdist.runtime.log import set_up_log
 from arcdist.runtime.precision import PRECISIONS, choose_precision
+from arcdist.runtime.progress import shows_bars
 from arcdist.runtime.world import RuntimeConfig, World
 
 
@@ -135,7 +136,7 @@ def _bar(what: str, of: str, shown: bool) -> Generator[tuple[Callable[[int], Non
         *(TimeRemainingColumn(compact=True), TextColumn("left")),
         console=Console(stderr=True),
         transient=True,
-        disable=not shown,
+        disable=not (shown and shows_bars()),
     ) as bar:
         task = bar.add_task("")
         yield lambda total: bar.update(task, total=total), lambda done: bar.advance(task, done)

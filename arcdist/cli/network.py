@@ -12,6 +12,7 @@ from arcdist.errors import ConfigError
 from arcdist.evaluate.embedding_files import EmbeddingSettings, write_embeddings
 from arcdist.evaluate.model_source import load_model
 from arcdist.runtime.precision import PRECISIONS, choose_precision
+from arcdist.runtime.progress import shows_bars
 from arcdist.runtime.world import RuntimeConfig, World
 
 
@@ -67,5 +68,5 @@ def _progress_bar(shown: bool) -> Progress:
         *(TextColumn("embedding"), BarColumn(bar_width=None), MofNCompleteColumn(), TextColumn("images ·")),
         *(TimeRemainingColumn(compact=True), TextColumn("left")),
         console=Console(stderr=True),
-        disable=not shown,
+        disable=not (shown and shows_bars()),
     )

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import torch
 from rich.console import Console
-from rich.progress import track
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,6 +19,7 @@ from arcdist.evaluate.report import results_table
 from arcdist.evaluate.sets import EvaluateConfig, read_sets, score_sets
 from arcdist.export.graph import GraphConfig
 from arcdist.export.int8 import quantize
+from arcdist.runtime.progress import track
 
 _BATCH = 16  # images in one forward pass
 
@@ -40,7 +40,7 @@ def quantize_and_compare(source: Path, output: Path, calibration: str, images: i
     pixels = _pixels(calibration, images, before.image_size)
     config = GraphConfig(before.pixels, image_size=before.image_size)
     whole = [part for part in pixels.split(before.rows or _BATCH) if before.rows in (None, len(part))]
-    shown = track(whole, "calibrating", console=Console(stderr=True), transient=True)
+    shown = track(whole, "calibrating")
     batches = (config.takes(batch).numpy() for batch in shown)
     quantize(source, output, batches, before.pixels)
     after = OnnxBackbone(output)

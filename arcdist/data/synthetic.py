@@ -18,8 +18,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import simplejpeg
-from rich.console import Console
-from rich.progress import track
 
 from arcdist.data.datasets import MAX_CLASSES
 from arcdist.data.evalsets import write_bin
@@ -28,6 +26,7 @@ from arcdist.data.face_traits import Person, Shot, trait_count, traits
 from arcdist.data.training_set import TrainingSetWriter
 from arcdist.errors import ConfigError, DataError
 from arcdist.runtime.cores import usable_cores
+from arcdist.runtime.progress import track
 from arcdist.runtime.seeds import mix, uniform
 
 _FOLDS = 10
@@ -214,4 +213,4 @@ def _encode_all(
             spawn = multiprocessing.get_context("spawn")
             pool = ProcessPoolExecutor(workers, spawn, initializer=cv2.setNumThreads, initargs=(1,))
             encoded = stack.enter_context(pool).map(encode_one, images, chunksize=64)
-        yield from track(encoded, "drawing faces", total=count, console=Console(stderr=True), transient=True)
+        yield from track(encoded, "drawing faces", count)

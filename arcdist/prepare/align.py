@@ -10,8 +10,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from arcdist.data.alignment import TEMPLATE_SIZE_PX, align_face
 from arcdist.data.decode import decode
@@ -19,6 +17,7 @@ from arcdist.errors import ConfigError, DataError
 from arcdist.prepare.detectors import DETECTORS, Detector, Face
 from arcdist.prepare.landmarks import read_landmarks
 from arcdist.prepare.ordered import map_in_order
+from arcdist.runtime.progress import track
 
 _IMAGES_AHEAD = 8
 _SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
@@ -119,14 +118,7 @@ def align(config: AlignConfig) -> AlignReport:
     try:
         with ThreadPoolExecutor(config.workers) as pool:
             results = map_in_order(pool, one, list(faces.items()), _IMAGES_AHEAD * config.workers)
-            for what, name in track(
-                results,
-                "aligning",
-                total=len(faces),
-                console=Console(stderr=True),
-                transient=True,
-                disable=not config.progress,
-            ):
+            for what, name in track(results, "aligning", len(faces), config.progress):
                 if what in ("aligned", "several_faces"):
                     report.aligned += 1
                 if what == "kept":

@@ -11,8 +11,6 @@ from pathlib import Path
 import cv2
 import numpy as np
 import simplejpeg
-from rich.console import Console
-from rich.progress import track
 
 from arcdist.data.datasets import MAX_CLASSES, height_by_width
 from arcdist.data.decode import decode
@@ -21,6 +19,7 @@ from arcdist.errors import ConfigError, DataError
 from arcdist.prepare.journal import Entry, Journal
 from arcdist.prepare.named_set import NamedSetWriter
 from arcdist.prepare.ordered import map_in_order
+from arcdist.runtime.progress import track
 
 _MAX_SIDE_PX = 4096
 _CHUNK = 16
@@ -126,7 +125,6 @@ def pack(config: PackConfig) -> PackReport:
     work = output.with_name(f"{output.name}.partial")
     skipped: list[Skipped] = []
     counts: Counter[str] = Counter()
-    console = Console(stderr=True)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         with (
@@ -134,7 +132,7 @@ def pack(config: PackConfig) -> PackReport:
             NamedSetWriter(output, config.image_size, journal.records) as writer,
             ThreadPoolExecutor(config.workers) as pool,
         ):
-            tracked = track(folders, "packing", console=console, transient=True, disable=not config.progress)
+            tracked = track(folders, "packing", shown=config.progress)
             files = ((folder, file) for folder in tracked for file in _files(folder))
             label, current = 0, None
             for loaded in _resume_then_load(files, root, journal, pool, config):

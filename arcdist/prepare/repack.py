@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from arcdist.data.datasets import MAX_CLASSES, RecordDataset, height_by_width
 from arcdist.data.paths import listed
@@ -14,6 +12,7 @@ from arcdist.data.selection import SelectConfig
 from arcdist.errors import ConfigError, DataError
 from arcdist.prepare.named_set import NamedSetWriter, RecordNames
 from arcdist.prepare.same_identities import read_same
+from arcdist.runtime.progress import track
 
 
 @dataclass
@@ -120,15 +119,7 @@ def _copy(source: RecordDataset, config: RepackConfig, writer: NamedSetWriter) -
             f"{source.path}: over {MAX_CLASSES} identities; the float32 labels of a .rec tell no more apart"
         )
     names, label, last, folder = RecordNames(source.path), writer.set.identities - 1, -1, ""
-    console = Console(stderr=True)
-    for sample, old in track(
-        zip(samples, labels),
-        f"copying {source.path.name}",
-        len(samples),
-        console=console,
-        transient=True,
-        disable=not config.progress,
-    ):
+    for sample, old in track(zip(samples, labels), f"copying {source.path.name}", len(samples), config.progress):
         name = names[source.key(int(sample))]
         if old != last:
             label, last, folder = label + 1, old, name.rpartition("/")[0]

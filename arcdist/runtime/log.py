@@ -13,6 +13,15 @@ class _RankFile(logging.FileHandler):
         """Lose the record."""
 
 
+class _Terminal(logging.StreamHandler):
+    """Standard error as it is at the time: a progress bar puts itself in its place, to have lines above it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a record."""
+        self.stream = sys.stderr
+        super().emit(record)
+
+
 _in_file_only = logging.getLogger("arcdist.file_only")
 _in_file_only.propagate = False
 
@@ -30,7 +39,7 @@ def set_up_log(rank: int, folder: Path | None = None) -> logging.Logger:
         old.close()
     logger.handlers.clear()
     _in_file_only.handlers.clear()
-    handler = logging.StreamHandler(sys.stderr)
+    handler = _Terminal(sys.stderr)
     handler.setFormatter(logging.Formatter("%(message)s" if rank == 0 else f"rank {rank}: %(message)s"))
     handler.setLevel(logging.INFO if rank == 0 else logging.WARNING)
     logger.addHandler(handler)

@@ -4,7 +4,6 @@ import contextlib
 import json
 import logging
 import math
-import sys
 import time
 from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
@@ -17,10 +16,12 @@ from torch import Tensor
 from torch.utils.tensorboard import SummaryWriter
 
 from arcdist.data.decode import decode
+from arcdist.runtime.progress import shows_bars
 from arcdist.train.rising_loss import RisingLoss
 from arcdist.train.trackers.fan_out import FanOut
 
 _log = logging.getLogger("arcdist")
+_MOST_LINES = 1000  # of a run where there is no bar; metrics.jsonl has every record
 
 
 class Metrics:
@@ -55,12 +56,13 @@ class Metrics:
         self.train_s, self.wait_s = train_s, 0.0
         self._losses: list[Tensor] = []  # [1 + parts] each
         self._names: list[str] = []
+        self._steps_between_lines = every * math.ceil(total_steps / every / _MOST_LINES)
         self._rising = RisingLoss()
         self._torn = False  # whether the file's last line may be cut
         self._mark = time.monotonic()
         self._recorded_step, self._recorded_s, self._recorded_wait_s = first_step, train_s, 0.0
         self._board = None if quiet else SummaryWriter(str(folder / "tensorboard"), purge_step=first_step + 1)
-        self._bar = _progress_bar() if not quiet and sys.stderr.isatty() else None
+        self._bar = _progress_bar() if not quiet and shows_bars() else None
         if not quiet:
             _keep_records_until(self.path, first_step)
         if self._bar:
@@ -113,7 +115,7 @@ class Metrics:
         self.write(step, {**values, **dict(zip(self._names, parts)), **more})
         if self._bar:
             self._bar.update(self._task, note=f"loss {loss:.3f}  {rate:,.0f} images/s")
-        elif not self.quiet:
+        elif not self.quiet and (step % self._steps_between_lines == 0 or step == self.total_steps):
             left = _clock((self.total_steps - step) * self.global_batch_size / max(self.images_per_s, 1e-9))
             told = f"loss {loss:.3f}  lr {learning_rate:.4f}  {rate:,.0f} images/s  {left} left"
             _log.info("step %d/%d  %s", step, self.total_steps, told)
@@ -187,10 +189,15 @@ class Metrics:
         """Return every record of the run, those before a restart included."""
         return list(_read(self.path))
 
-    def close(self) -> None:
-        """Write out what is buffered, and take the progress bar down."""
+    def take_bar_down(self) -> None:
+        """End the progress bar, before anything else is printed."""
         if self._bar:
             self._bar.stop()
+            self._bar = None
+
+    def close(self) -> None:
+        """Write out what is buffered, and take the progress bar down."""
+        self.take_bar_down()
         if self._board is not None:
             with contextlib.suppress(OSError):
                 self._board.close()

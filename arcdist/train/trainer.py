@@ -344,6 +344,7 @@ class Trainer:
             return {}
         about = self._summary() | summary.machine() | summary.reached(self.scores, self.metrics.history())
         about |= self._keep_weights()
+        self.metrics.take_bar_down()
         summary.leave(self.folder, about, self.scores, self.metrics, self.config.json)
         self.metrics.finish(about)
         leave_marker(self.folder, FINISHED, {"step": self.step.count, "total_steps": self.total_steps})
