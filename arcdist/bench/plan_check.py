@@ -1,5 +1,6 @@
 """``arcdist bench plan``: what ``arcdist plan`` predicts beside what real steps take on this machine."""
 
+import functools
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, field
@@ -10,10 +11,11 @@ import torch
 from rich import box
 from rich.table import Table
 
+from arcdist.backbones import BackboneConfig
 from arcdist.bench import machine
 from arcdist.bench.plan_machine import from_rates
 from arcdist.bench.plan_memory import memory, memory_by_moment
-from arcdist.bench.plan_network import backbone_cost
+from arcdist.bench.plan_network import BackboneCost, backbone_cost
 from arcdist.bench.plan_probe import MemoryProbe, PlanCase, TimeProbe
 from arcdist.bench.plan_rates import ROWS, measured_rates
 from arcdist.bench.plan_sizes import Sizes
@@ -33,20 +35,18 @@ QUICK = (
 CASES = (
     PlanCase("tiny", 10_000, 64),
     PlanCase("tiny", 85_742, 64, "bf16"),
-    PlanCase("tiny", 360_000, 64),
     PlanCase("tiny", 360_000, 64, optimizer="adamw"),
+    PlanCase("tiny", 360_000, 64, ranks=2),
+    PlanCase("mbf", 85_742, 16, "bf16"),
+    PlanCase("mbf", 10_000, 16, "bf16", checkpoint_activations=True),
+    PlanCase("mbf", 360_000, 16, sample_rate=0.1),
+    PlanCase("mbf", 85_742, 32, ranks=2),
+    PlanCase("r18", 85_742, 16),
+    PlanCase("r18", 85_742, 8, "bf16", optimizer="adamw"),
     PlanCase("tiny", 85_742, 64, rounds=2),
     PlanCase("tiny", 360_000, 64, centers="bf16"),
-    PlanCase("mbf", 10_000, 32),
-    PlanCase("mbf", 85_742, 32, "bf16"),
-    PlanCase("mbf", 360_000, 16, sample_rate=0.1),
-    PlanCase("mbf", 10_000, 16, "bf16", checkpoint_activations=True),
-    PlanCase("r18", 85_742, 16),
     PlanCase("r18", 10_000, 32, "bf16"),
-    PlanCase("r18", 85_742, 8, "bf16", optimizer="adamw"),
-    PlanCase("tiny", 360_000, 64, ranks=2),
     PlanCase("tiny", 85_742, 64, "bf16", ranks=2, sample_rate=0.1),
-    PlanCase("mbf", 85_742, 32, ranks=2),
     PlanCase("r18", 10_000, 16, "bf16", ranks=2),
 )
 
@@ -97,12 +97,21 @@ def bench_plan(config: PlanBenchConfig, leave: Callable[[Mapping[str, Any]], Non
     return result
 
 
+@functools.cache
+def _cost(name: str, dim: int, checkpoint_activations: bool, precision: str) -> BackboneCost:
+    return backbone_cost(BackboneConfig(name, dim, checkpoint_activations=checkpoint_activations), precision)
+
+
+def _cost_of(case: PlanCase) -> BackboneCost:
+    return _cost(case.backbone, case.embedding_dim, case.checkpoint_activations, case.precision)
+
+
 def _sizes(case: PlanCase) -> Sizes:
     return Sizes.of(case.config(), case.ranks, case.num_classes, case.precision, "cpu")
 
 
 def _memory(case: PlanCase, threads: int) -> dict[str, Any]:
-    cost = backbone_cost(case.config().backbone, case.precision)
+    cost = _cost_of(case)
     moments = memory_by_moment(_sizes(case), cost)
     predicted = sum(memory(_sizes(case), cost).values()) / 2**20
     with closing(Workers(MemoryProbe, case, threads, ranks=case.ranks)) as workers:
@@ -114,7 +123,7 @@ def _memory(case: PlanCase, threads: int) -> dict[str, Any]:
 def _time(
     case: PlanCase, threads: int, rates: Mapping[str, Any], described: Mapping[str, Any], steps: int
 ) -> dict[str, Any]:
-    cost = backbone_cost(case.config().backbone, case.precision)
+    cost = _cost_of(case)
     rank = from_rates(rates, described)
     parts = step_time(_sizes(case), cost, rank, Links(case.ranks, float("inf")), case.backbone)
     with closing(Workers(TimeProbe, case, threads, ranks=case.ranks)) as workers:

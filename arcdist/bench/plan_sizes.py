@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from arcdist.errors import ConfigError
 from arcdist.train.config import TrainConfig
 
 _BLOCK_ELEMENTS = {"cpu": 2**19, "cuda": 2**24}  # of a block's logits, as ops/margin_logsumexp/scoring.py has them
@@ -107,8 +108,12 @@ class Sizes:
             classes: of the data.
             precision: fp32, bf16 or fp16.
             device: cpu or cuda.
+
+        Errors: ConfigError where the ranks cannot share the batch or the classes so.
         """
         train, head, optim = config.train, config.head, config.optim
+        if head.group_size and ranks % head.group_size:
+            raise ConfigError(f"head.group_size: {head.group_size}: must divide the number of ranks, {ranks}")
         rows = train.micro_batch(ranks)
         states = 2 if optim.name == "adamw" else int(optim.momentum > 0)
         return cls(

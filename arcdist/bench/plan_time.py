@@ -95,7 +95,7 @@ def backbone_s(sizes: Sizes, cost: BackboneCost, machine: Machine, name: str) ->
         fixed, each = measured
         return sizes.rounds * cost.recomputed * (fixed + sizes.rows * each)
     of_image = cost.flops / machine.convolutions[sizes.precision] + cost.moved_bytes / machine.memory_per_s
-    return sizes.rounds * sizes.rows * of_image
+    return sizes.rounds * sizes.rows * cost.recomputed * of_image
 
 
 def head_s(sizes: Sizes, machine: Machine) -> float:

@@ -174,7 +174,7 @@ def _show(plan: Plan, result: dict[str, Any]) -> None:
             f"{row['memory_bytes'] / _GIB:.1f}{fits}", f"{row['epoch_hours']:.3g}",
             f"{row['group_size'] or 'all'}", f"{row['grouped_efficiency']:.0%}",
         )  # fmt: skip
-    ways = _table("way", "GiB", "images/s", "hours", "largest batch of a GPU")
+    ways = _table("way", "GiB", "images/s", "hours", "most rows")
     for row in result["ways"]:
         memory_ = f"{row['memory_bytes'] / _GIB:.1f}" + ("" if row["fits"] else "  does not fit")
         numbers = (memory_, f"{row['images_per_s']:,.0f}", f"{row['epoch_hours']:.3g}", f"{row['largest_rows']:,}")
