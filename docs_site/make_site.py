@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from html.parser import HTMLParser
+from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -23,6 +24,9 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def main(out: Path) -> int:
     """Build the site into a folder, which is replaced, and return the exit code."""
+    if not is_installed():
+        print("docs: zensical is missing: pip install -e '.[docs]', with Python 3.11.5 or newer", file=sys.stderr)
+        return 1
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         lay_out(work)
@@ -35,6 +39,11 @@ def main(out: Path) -> int:
         shutil.copytree(work / "site", out)
     print(f"{out}: {len(list(out.rglob('index.html')))} pages")
     return 0
+
+
+def is_installed() -> bool:
+    """Return whether what builds the site is there: it is not for every Python that arcdist is for."""
+    return find_spec("zensical") is not None and find_spec("mkdocstrings_handlers") is not None
 
 
 def build(work: Path) -> list[str]:

@@ -48,7 +48,7 @@ measurement, and has been held against none yet.** Classes and images are those 
 
 ```
 arcdist plan recipe=ms1mv2_r100 gpu=h100 gpus=8 classes=85742 images=5822653 price=3
-arcdist plan recipe=webface42m_pfc02_r100 gpu=h100 gpus=16 classes=2059906 images=42474557 price=3
+arcdist plan recipe=webface42m_pfc02_r100_16gpus gpu=h100 gpus=16 classes=2059906 images=42474557 price=3
 ```
 
 `train.epochs` times the hours of an epoch is the run; of a recipe in steps, an epoch is images by global batch of them.

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from architecture_pictures import PICTURES
 from configuration_page import configuration_page
-from make_site import build
+from make_site import build, is_installed
 from recipes_page import recipes_page
 
+from arcdist.bench.plan import Cluster
 from arcdist.cli.compose import check_overrides, compose_config, groups
 from arcdist.cli.keys import keys_of
 from arcdist.cli.main import VERBS
@@ -28,6 +29,10 @@ nav: [index.md]
 """
 
 
+builds = pytest.mark.skipif(not is_installed(), reason="zensical is not installed; it needs Python 3.11.5")
+
+
+@builds
 def test_the_site_is_built_strictly_with_all_its_pages(tmp_path: Path) -> None:
     command = [sys.executable, ROOT / "docs_site/make_site.py", tmp_path / "site"]
     made = subprocess.run(command, capture_output=True, text=True, timeout=200)
@@ -44,10 +49,12 @@ def _site(folder: Path, page: str) -> Path:
     return folder
 
 
+@builds
 def test_a_site_without_faults_has_none(tmp_path: Path) -> None:
     assert build(_site(tmp_path, "# Title\n\n[here](#title) [there](index.md#title)\n")) == []
 
 
+@builds
 @pytest.mark.parametrize(
     ("page", "faults"),
     [
@@ -113,6 +120,10 @@ def test_the_commands_of_a_page_are_taken(page: str) -> None:
     for words in commands:
         if "launch/train.py" in words or words[:2] == ["arcdist", "train"]:
             check_overrides([word for word in words[1:] if "=" in word and not word.startswith("--")])
+        elif words[:2] == ["arcdist", "plan"]:
+            of_the_cluster = {word.partition("=")[0]: word.partition("=")[2] for word in words[2:]}
+            config = compose_config([word for word in words[2:] if not hasattr(Cluster, word.partition("=")[0])])
+            assert config.train.micro_batch(int(of_the_cluster["gpus"]))
         elif words[0] == "arcdist":
             assert words[1] in VERBS, words
 
