@@ -20,7 +20,7 @@ from arcdist.runtime.world import RuntimeConfig, open_world
 ROWS = (4, 12)  # of the forward and backward passes that a backbone's rate is taken from
 _FLOOR_ROWS, _DIM, _CENTERS = 32, 512, 16384
 _LINK_NUMBERS = (256, 2**22)
-_REPEATS = 3
+_REPEATS, _FLOOR_REPEATS = 3, 20  # the floors' parts take milliseconds
 
 
 class RatesProbe:
@@ -29,7 +29,7 @@ class RatesProbe:
     def __init__(self, threads: int, ranks: int) -> None:
         each = max(1, threads // ranks)
         self._device = open_world(RuntimeConfig("cpu", each, keep_memory=True)).device
-        self._floors = Floors("cpu", each, _CENTERS, _REPEATS)
+        self._floors = Floors("cpu", each, _CENTERS, _FLOOR_REPEATS)
 
     def floors(self) -> dict[str, Any]:
         """Return the head's rates."""

@@ -13,6 +13,8 @@ _BACKWARD_SHARE = 2 / 3
 _PASSES = {"fp32": 4, "tf32": 4, "bf16": 5}  # over a CPU's logits, as many exponentials take the time of
 _KERNEL_PRODUCTS = 5  # of B·S·D that the Triton kernels take
 _NETWORK_LATENCY_S, _DOUBLING_S = 25e-6, 5e-6  # of a collective across nodes, and for each doubling of them
+# Stochastic rounding of a number to bfloat16: 12 passes over integers of 8 bytes, which a CPU's cache halves.
+_ROUNDING_BYTES = {"cpu": 115, "cuda": 230}
 _HASH_BYTES = 64  # what a draw costs for each class, as memory traffic
 
 
@@ -116,6 +118,8 @@ def update_s(sizes: Sizes, cost: BackboneCost, machine: Machine) -> float:
     rows = sizes.drawn if sizes.fused else sizes.shard
     copies = 2 if sizes.sample_rate < 1 or sizes.centers_bytes < _WIDE else 1
     centers = copies * passes * rows * sizes.embedding_dim * sizes.centers_bytes
+    if sizes.centers_bytes < _WIDE:
+        centers += _ROUNDING_BYTES[machine.device] * (1 + sizes.states) * rows * sizes.embedding_dim
     return (centers + (passes + 1) * _WIDE * cost.parameters) / machine.memory_per_s
 
 
