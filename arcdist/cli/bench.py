@@ -8,6 +8,7 @@ from rich.console import Console
 
 from arcdist.bench import report
 from arcdist.bench.cleaning import CleaningBenchConfig, bench_cleaning
+from arcdist.bench.compare import CompareConfig, bench_compare, comparison_table
 from arcdist.bench.data import DataBenchConfig, as_table, bench_data
 from arcdist.bench.evaluation import EvaluateBenchConfig, bench_evaluate, evaluation_table
 from arcdist.bench.faults import FaultsConfig, faults
@@ -134,6 +135,14 @@ def _guards(config: GuardsConfig) -> int:
     return 0
 
 
+def _compare(config: CompareConfig) -> int:
+    result = bench_compare(config)
+    _show([comparison_table(result)])
+    if config.json:
+        write_json(config.json, result)
+    return 1 if config.fail and result["slower"] else 0
+
+
 def _show(tables: Iterable[Any]) -> None:
     console = Console()
     console.width = max(console.width, _TABLE_WIDTH)
@@ -161,5 +170,6 @@ BENCHES = {
     "fuzz": Bench("fuzz [files=N] [key=value …] [--json PATH]", FuzzConfig, _fuzz),
     "faults": Bench("faults [CASE] [key=value …] [--json PATH]", FaultsConfig, _faults, ("case",)),
     "guards": Bench("guards [backbone=NAME] [ranks=N] [key=value …] [--json PATH]", GuardsConfig, _guards),
+    "compare": Bench("compare A.json B.json [key=value …] [--json PATH]", CompareConfig, _compare, ("before", "after")),
     "stall": Bench("stall [mib=N] [key=value …] [--json PATH]", StallConfig, _stall),
 }
