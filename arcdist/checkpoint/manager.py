@@ -20,7 +20,14 @@ from torch.distributed.device_mesh import DeviceMesh
 from arcdist.checkpoint import retention
 from arcdist.checkpoint.arcface_torch import is_arcface_torch
 from arcdist.checkpoint.commit import Save
-from arcdist.checkpoint.folder import fault_of, marked_checkpoints, place_of, remove_leftovers
+from arcdist.checkpoint.folder import (
+    WEIGHTS,
+    fault_of,
+    keep_weights,
+    marked_checkpoints,
+    place_of,
+    remove_leftovers,
+)
 from arcdist.checkpoint.lock import RunLock
 from arcdist.checkpoint.marker import CheckpointError, read_marker
 from arcdist.checkpoint.space import checkpoint_bytes, look_at
@@ -183,9 +190,16 @@ class CheckpointManager:
             lambda: retention.beats(name, metrics[name], dict(marked_checkpoints(self.folder)))
         )
 
-    def best(self) -> Path | None:
-        """Return the checkpoint that is best by ``checkpoint.best``, on this rank alone."""
-        return retention.best(self.config.best, dict(marked_checkpoints(self.folder)))
+    def keep_weights(self, step: int, folder: Path) -> dict[str, Any]:
+        """Leave a step's backbone in a run's folder, and the best one's; return which is best, if any. On one rank."""
+        keep_weights(place_of(self.folder, step), folder / WEIGHTS)
+        name = self.config.best
+        best = retention.best(name, dict(marked_checkpoints(self.folder)))
+        if best is None:
+            return {}
+        keep_weights(best, folder / f"best.{WEIGHTS}")
+        marker = read_marker(best)
+        return {"best": {"metric": name, "value": marker["metrics"][name], "step": marker["step"]}}
 
     def find(self, resume: str) -> Path | None:
         """Return the checkpoint that a run goes on from, whole and the same on every rank; None: it begins anew.

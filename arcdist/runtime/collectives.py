@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup, ReduceOp
 
 from arcdist.errors import ArcdistError
+from arcdist.runtime.ranges import named_range
 
 _HEARTBEAT_S = 5.0
 
@@ -81,7 +82,8 @@ def gather_rows(rows: Tensor, *others: Tensor, group: ProcessGroup | None = None
     """
     if world_size(group) == 1:
         return rows, *others
-    gathered: tuple[Tensor, ...] = _GatherRows.apply(group, rows, *others)
+    with named_range("gather"):
+        gathered: tuple[Tensor, ...] = _GatherRows.apply(group, rows, *others)
     return gathered
 
 

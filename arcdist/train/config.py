@@ -16,6 +16,7 @@ from arcdist.heads import LossesConfig, PartialFCConfig
 from arcdist.margins import CombinedConfig, MarginConfig
 from arcdist.optim import OptimConfig
 from arcdist.runtime.world import RuntimeConfig
+from arcdist.train.profile import check_profiled_steps
 from arcdist.train.step import StepConfig
 from arcdist.train.teacher import TeacherConfig
 from arcdist.train.trackers.config import LogConfig
@@ -36,12 +37,17 @@ class LoopConfig(StepConfig):
         default_factory=list, metadata={"help": "shares of the run at which each of image_sizes ends, the last being 1"}
     )
     log_every: int = field(default=20, metadata={"help": "steps between two lines of the log"})
+    profile: list[int] = field(
+        default_factory=list,
+        metadata={"help": "first and last step whose trace goes into folder/profile, such as [100,105]; empty: none"},
+    )
     void: VoidStepsConfig = field(default_factory=VoidStepsConfig)
 
     def validate(self) -> None:
         """Raise ConfigError where a value cannot be right."""
         super().validate()
         self.void.validate()
+        check_profiled_steps(self.profile)
         if not 0 < self.epochs < math.inf and self.steps <= 0:
             raise ConfigError(f"train.epochs: {self.epochs}: must be a number above 0 (or set train.steps)")
         if self.steps < 0:

@@ -16,7 +16,7 @@ _MUST_STAY = (
     *("seed", "train.global_batch_size", "images", "data.weights", "data.per_identity"),
 )
 _SAID_BY_A_RUN = {"precision": str, "products": str, "scaler": dict, "train_s": float}
-_SAYS_NOTHING = ("resume", "folder", "name", "json")
+_SAYS_NOTHING = ("resume", "folder", "name", "json", "train.profile")
 
 
 def check_same_run(folder: Path, marker: dict[str, Any], config: TrainConfig, *, num_classes: int, images: int) -> None:

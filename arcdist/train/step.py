@@ -26,6 +26,7 @@ from arcdist.optim.averaging import AveragedWeights
 from arcdist.optim.optimizers import set_learning_rate
 from arcdist.runtime import seeds
 from arcdist.runtime.precision import PRECISIONS, autocast, choose_precision, gradient_scaler, is_void
+from arcdist.runtime.ranges import backward_ranges, named_range
 from arcdist.runtime.world import World
 from arcdist.train.running_statistics import RunningStatistics
 from arcdist.train.stragglers import Stragglers
@@ -186,12 +187,14 @@ class Step:
         loss, norm = losses[0] + losses[-1], self._gradient_norm()
         broken = ~torch.isfinite(loss) | is_void(norm, self.scaler)
         asked = torch.full((), float(asked_to_stop), device=loss.device)
-        flags = self.statistics.end_step(torch.stack([broken.float(), asked, losses[-1] / self.world.size]))
+        with named_range("reduce"):
+            flags = self.statistics.end_step(torch.stack([broken.float(), asked, losses[-1] / self.world.size]))
         loss, flags, of_teacher = losses[0] + flags[2], flags[:2], flags[2:]
         self._parts = torch.cat([losses[1:-1], of_teacher])
         void = flags[0].clamp(max=1)
         self._move_head_state(void)
-        self._update(norm, void)
+        with named_range("optimizer"):
+            self._update(norm, void)
         self.count += 1
         if self.average is not None:
             self.average.update(self.count, void)
@@ -219,14 +222,16 @@ class Step:
         self.statistics.begin_round(index)
         wait = index + 1 < rounds and isinstance(self.parallel, DistributedDataParallel)
         with self.parallel.no_sync() if wait else contextlib.nullcontext():
-            with autocast(self.precision, self.world.device), self.stragglers.alone():
+            with autocast(self.precision, self.world.device), self.stragglers.alone(), named_range("backbone forward"):
                 embeddings = self.parallel(images)
-            of_head = self.head(embeddings, labels) / rounds
+            with named_range("head"):
+                of_head = self.head(embeddings, labels) / rounds
             if self.teacher is None or targets is None:
                 of_teacher = torch.zeros_like(of_head)
             else:
                 of_teacher = self.teacher.part(embeddings, targets) / rounds
-            self.scaler.scale(of_head + of_teacher).backward()
+            with backward_ranges(embeddings):
+                self.scaler.scale(of_head + of_teacher).backward()
         return torch.cat([of_head[None], self.head.loss_parts / rounds, of_teacher[None]]).detach()
 
     def _gradient_norm(self) -> Tensor:

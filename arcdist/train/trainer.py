@@ -12,7 +12,6 @@ from torch import Tensor
 
 import arcdist
 from arcdist.checkpoint.arcface_torch import is_arcface_torch, load_arcface_torch
-from arcdist.checkpoint.folder import WEIGHTS, keep_weights, place_of
 from arcdist.checkpoint.manager import CheckpointManager
 from arcdist.checkpoint.marker import CheckpointError, read_marker
 from arcdist.checkpoint.reader import load
@@ -24,6 +23,7 @@ from arcdist.evaluate.verification import METRICS
 from arcdist.runtime import collectives
 from arcdist.runtime.agreement import check_agreement
 from arcdist.runtime.hang_watch import GRACE, HangWatch
+from arcdist.runtime.ranges import named_range
 from arcdist.runtime.stopping import FINISHED, STOPPED, StoppedElsewhereError, StopRequest, leave_marker, remove_markers
 from arcdist.runtime.world import World, close_world
 from arcdist.train import summary
@@ -33,6 +33,7 @@ from arcdist.train.initial import centers_from_means, load_initial
 from arcdist.train.memory import memory_advice
 from arcdist.train.metrics import Metrics
 from arcdist.train.own_angles import own_angles, own_theta
+from arcdist.train.profile import StepProfile
 from arcdist.train.replay import check_replay
 from arcdist.train.same_run import check_same_run
 from arcdist.train.same_start import check_same_data, check_same_program
@@ -101,6 +102,7 @@ class Trainer:
             train_s=trained_s,
             trackers=self._open_trackers(),
         )
+        self.profile = StepProfile(config.train.profile, self.folder, world.rank, world.device)
         self.watch = HangWatch(config.runtime.step_timeout_s, world.rank)
         self.scores: dict[str, Scored] = {}
         self.measured: dict[str, float] = {}  # at this step, if it was evaluated
@@ -147,6 +149,7 @@ class Trainer:
             return self._finish()
         finally:
             self.watch.close()
+            self.profile.close()
             self.checkpoints.wait(_GRACE_S)
             self.metrics.close()
 
@@ -219,9 +222,11 @@ class Trainer:
         batches = loader.batches(self.step.count, self.total_steps)
         times = GRACE  # the first step compiles, fills caches and opens files
         while True:
+            self.profile.begin(self.step.count + 1)
             start = time.monotonic()
             self.watch.at(f"the batch of step {self.step.count + 1}", times)
-            batch = next(batches, None)
+            with named_range("data"):
+                batch = next(batches, None)
             waited_s = time.monotonic() - start
             self.metrics.waited_for_data(waited_s)
             self.step.stragglers.waited(waited_s)
@@ -343,7 +348,7 @@ class Trainer:
         if not self.world.is_first:
             return {}
         about = self._summary() | summary.machine() | summary.reached(self.scores, self.metrics.history())
-        about |= self._keep_weights()
+        about |= self.checkpoints.keep_weights(self.step.count, self.folder)
         self.metrics.take_bar_down()
         summary.leave(self.folder, about, self.scores, self.metrics, self.config.json)
         self.metrics.finish(about)
@@ -372,16 +377,6 @@ class Trainer:
             "backbone": self.config.backbone.name,
             "parameters": sum(parameter.numel() for parameter in self.step.backbone.parameters()),
         }
-
-    def _keep_weights(self) -> dict[str, Any]:
-        """Leave the last checkpoint's backbone in the run's folder, and the best one's; return which is best."""
-        keep_weights(place_of(self.checkpoints.folder, self.step.count), self.folder / WEIGHTS)
-        best = self.checkpoints.best()
-        if best is None:
-            return {}
-        keep_weights(best, self.folder / f"best.{WEIGHTS}")
-        metric, marker = self.config.checkpoint.best, read_marker(best)
-        return {"best": {"metric": metric, "value": marker["metrics"][metric], "step": marker["step"]}}
 
 
 def train(config: TrainConfig, world: World) -> dict[str, Any]:
