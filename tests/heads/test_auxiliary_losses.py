@@ -277,6 +277,13 @@ def test_no_batch_gives_a_value_or_gradient_that_is_not_finite(name: str, batch:
 
 
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith(("triplet", "contrastive"))])
+def test_embeddings_that_are_no_numbers_give_a_loss_that_is_none_and_not_an_error(name: str) -> None:
+    embeddings, labels, centers, _ = _problem(MOST_CLASSES)
+    value = _losses(MOST_CLASSES)[name].part(_rows(embeddings * math.nan, labels, centers, MOST_CLASSES))
+    assert not value.isfinite()
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith(("triplet", "contrastive"))])
 @pytest.mark.parametrize("batch", ["one row", "no genuine pair", "one identity"])
 def test_a_batch_without_the_pairs_of_a_loss_adds_nothing(name: str, batch: str) -> None:
     embeddings, labels = _degenerate()[batch]

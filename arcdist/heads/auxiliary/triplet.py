@@ -78,8 +78,9 @@ class TripletLoss(AuxiliaryLoss):
             violation = (farthest + self.margin - impostor.amin(1)).relu()
         else:
             impostor = impostor.sort(1).values
-            # The anchor's own column holds an infinity, so there always is a place.
+            # The anchor's own column holds an infinity, so there is a place, but for a distance that is no number.
             farther = torch.searchsorted(impostor.detach(), distance.detach(), right=True)
+            farther = farther.clamp_max(impostor.shape[1] - 1)
             violation = (distance + self.margin - impostor.gather(1, farther)).relu().masked_fill(~genuine, 0)
         return torch.stack([violation.sum(), (violation > 0).sum().to(violation.dtype)])
 
