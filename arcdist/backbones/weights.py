@@ -107,6 +107,7 @@ def _listed(what: str, keys: list[str]) -> Iterable[str]:
 
 def _resemblance(weights: Mapping[str, Tensor]) -> str:
     """Return which backbone the keys and shapes speak of."""
+    weights = {key: tensor for key, tensor in weights.items() if tensor.ndim}  # a scalar is no layer's weight
     if {"conv1.weight", "conv2.weight", "layer3.0.conv1.weight", "fc.weight"} <= weights.keys():
         width, last = len(weights["conv2.weight"]), weights["fc.weight"]
         name = _SMALL.get(width, f"a small net with a stem of {width} channels")

@@ -131,6 +131,21 @@ def test_weights_of_another_backbone_are_refused_with_its_name(tmp_path, name, l
         load_backbone_weights(tmp_path / "w.pt", model)
 
 
+@pytest.mark.parametrize(
+    "keys",
+    [
+        ("conv1.weight", "layer1.0.conv1.weight", "fc.weight"),
+        ("conv1.weight", "conv2.weight", "layer3.0.conv1.weight", "fc.weight"),
+        ("layers.0.layers.0.weight", "features.layers.2.weight"),
+        ("pos_embed", "feature.2.weight"),
+    ],
+)
+def test_scalars_in_the_place_of_weights_are_refused(trained, tmp_path, keys):
+    torch.save(dict.fromkeys(keys, torch.ones(())), tmp_path / "w.pt")
+    with pytest.raises(DataError, match="they resemble no backbone"):
+        load_backbone_weights(tmp_path / "w.pt", trained)
+
+
 def test_fault_lists_the_first_keys_of_each_kind(trained, tmp_path):
     state = trained.state_dict()
     del state["bn1.weight"]
