@@ -48,8 +48,9 @@ def _for_device(config: TrainConfig, world: World) -> list[str]:
     if head.dtype == "fp32":
         advice.append("head.dtype=bf16")
     micro = train.micro_batch(world.size)
-    if micro > 2:
-        advice.append(f"train.micro_batch_size={micro // 2} (now {micro}; BatchNorm's statistics are of so many rows)")
+    smaller = next((size for size in range(micro // 2, 1, -1) if micro % size == 0), None)  # that the ranks can share
+    if smaller is not None:
+        advice.append(f"train.micro_batch_size={smaller} (now {micro}; BatchNorm's statistics are of so many rows)")
     if head.sample_rate > 0.1:
         advice.append(f"head.sample_rate=0.1 (now {head.sample_rate:g})")
     return advice
@@ -57,8 +58,9 @@ def _for_device(config: TrainConfig, world: World) -> list[str]:
 
 def _for_host(config: TrainConfig) -> list[str]:
     loader = config.data.loader
-    return [
-        *(["runtime.keep_memory=false"] if config.runtime.keep_memory else []),
-        f"data.loader.prefetch={loader.prefetch // 2} (now {loader.prefetch})",
-        f"data.loader.workers={max(1, loader.workers // 2)} (now {loader.workers})",
-    ]
+    advice = ["runtime.keep_memory=false"] if config.runtime.keep_memory else []
+    if loader.prefetch:
+        advice.append(f"data.loader.prefetch={loader.prefetch // 2} (now {loader.prefetch})")
+    if loader.workers > 1:
+        advice.append(f"data.loader.workers={loader.workers // 2} (now {loader.workers})")
+    return advice

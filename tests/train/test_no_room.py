@@ -68,11 +68,28 @@ def _run_without_memory(config: TrainConfig) -> str:
 
 
 def test_a_host_without_memory_says_which_keys_need_less(tmp_path: Path, faces: Path) -> None:
-    large = {"train": {"global_batch_size": 60_000, "micro_batch_size": 0}, "data": {"loader": {"prefetch": 0}}}
+    large = {"train": {"global_batch_size": 60_000, "micro_batch_size": 0}, "data": {"loader": {"prefetch": 4}}}
     (said,) = run_ranks(_run_without_memory, 1, small_config(tmp_path, faces / "train.rec", large))
     assert said.startswith("the host is out of memory: ")
     assert "train.micro_batch_size=30000 (now 60000" in said
-    assert "data.loader.workers=1 (now 1)" in said
+    assert "data.loader.prefetch=2 (now 4)" in said
+    assert "data.loader.workers" not in said  # there is one, and one is the least
+
+
+@pytest.mark.parametrize(
+    ("micro", "smaller"), [(9, "train.micro_batch_size=3 (now 9"), (15, "size=5 (now 15"), (5, "")]
+)
+def test_every_key_that_is_named_has_a_value_that_a_run_takes(
+    tmp_path: Path, faces: Path, micro: int, smaller: str
+) -> None:
+    changes = {"train": {"global_batch_size": 90, "micro_batch_size": micro}, "data": {"loader": {"prefetch": 0}}}
+    config = small_config(tmp_path, faces / "train.rec", changes)
+    with pytest.raises(OutOfMemoryError) as raised, memory_advice(config, World(0, 2, 0, torch.device("cpu"))):
+        raise MemoryError
+    said = str(raised.value)
+    assert smaller in said
+    assert ("micro_batch_size" in said) == bool(smaller)
+    assert "data.loader" not in said
 
 
 def test_a_gpu_without_memory_says_which_keys_need_less(tmp_path: Path, faces: Path) -> None:
