@@ -39,7 +39,7 @@ def parse(config_class: type[T], arguments: Sequence[str], positions: Sequence[s
             if not flag and not rest:
                 raise ConfigError(f"--{key}: needs a value")
             _set(config, config_class, key, "true" if flag else rest.pop(0))
-        elif re.match(r"(--)?[A-Za-z_][\w.]*=", argument) and not Path(argument).exists():
+        elif re.match(r"(--)?[A-Za-z_][\w.]*=", argument) and not _is_file(argument):
             key, _, value = argument.removeprefix("--").partition("=")
             _set(config, config_class, _field(config, key), value)
         elif left:
@@ -52,6 +52,13 @@ def parse(config_class: type[T], arguments: Sequence[str], positions: Sequence[s
         raise ConfigError(f"{error.full_key}: is not given; see --help") from None
     except OmegaConfBaseException as error:
         raise ConfigError(str(error).splitlines()[0]) from None
+
+
+def _is_file(argument: str) -> bool:
+    try:
+        return Path(argument).exists()
+    except OSError:  # longer than a name may be, as a list of many sets is
+        return False
 
 
 def _field(config: Any, key: str) -> str:

@@ -183,7 +183,13 @@ def test_what_ranks_share_is_one_row_and_what_differs_names_its_ranks() -> None:
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["ranks=-1"], "ranks: -1"), (["link_mib=0"], "link_mib: 0"), (["device=tpu"], "'tpu'"), (["disk=x"], "disk")],
+    [
+        (["ranks=-1"], "ranks: -1"),
+        ([f"ranks={'9' * 300}"], "ranks: 9"),
+        (["link_mib=0"], "link_mib: 0"),
+        (["device=tpu"], "'tpu'"),
+        (["disk=x"], "disk"),
+    ],
 )
 def test_a_wrong_key_or_value_is_refused(arguments: list[str], message: str, capsys) -> None:
     assert main(["doctor", *arguments]) == 2
