@@ -26,6 +26,8 @@ def export_program(backbone: nn.Module, path: Path, config: GraphConfig, metadat
     Errors: ExportError where the loaded program gives something else; DataError where the file cannot be written.
     """
     graph = Graph(backbone, config)
+    program, told = trace(graph), {METADATA: json.dumps({**metadata, "input": config.input})}
     with written(path) as aside:
-        torch.export.save(trace(graph), aside, extra_files={METADATA: json.dumps({**metadata, "input": config.input})})
+        with aside.open("wb") as file:  # of a path that it cannot write torch says so by a RuntimeError
+            torch.export.save(program, file, extra_files=told)
         return compare(graph, torch.export.load(aside).module(), str(path))

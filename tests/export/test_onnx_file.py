@@ -134,6 +134,14 @@ def test_an_archive_of_torch_gives_the_same_in_batches_of_any_size(
     assert weights[1].parent.name.encode() not in (tmp_path / "net.pt2").read_bytes()
 
 
+def test_an_archive_that_cannot_be_written_is_named(
+    weights: tuple[nn.Module, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / ".partial-net.pt2").mkdir()
+    assert main(["export", "pt2", str(tmp_path / "net.pt2"), f"model={weights[1]}"]) == 1
+    assert "net.pt2: cannot be written: Is a directory" in capsys.readouterr().err
+
+
 def test_no_place_on_this_machine_is_in_the_file(weights: tuple[nn.Module, Path], exported: Path) -> None:
     content = (exported / "uint8.onnx").read_bytes()
     for place in (weights[1].parent.name, str(Path(__file__).parent.parent.parent)):
