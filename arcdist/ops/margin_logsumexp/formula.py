@@ -52,7 +52,7 @@ class Tuning:
         kept_mib: memory for exponentials that the blockwise forward pass keeps for the centers' gradient, which then
             needs one product less; classes beyond it are scored again.
         kept_dtype: dtype of what is kept, None for what the products multiply; bfloat16 halves the memory of float32,
-            at a relative error of 3e-4 in the centers' gradient where the products are wider.
+            at a relative error of 5e-4 in the centers' gradient where the products are wider.
     """
 
     implementation: str = "auto"
