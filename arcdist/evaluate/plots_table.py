@@ -65,7 +65,7 @@ def table_bars(path: str | Path, title: str, note: str, rows: Sequence[str], pan
             for place, row in enumerate(rows):
                 values = np.asarray(panel.values.get(row, ()), dtype=float)
                 if len(values):
-                    _bar(axes, place, values, panel.ours)
+                    _bar(axes, place, values, panel.ours, panel.marks.get(row, 0.0))
                 if row in panel.marks:
                     axes.plot(panel.marks[row], place, marker="D", color=MUTED, markersize=4, zorder=5)
             axes.set_title(panel.title)
@@ -81,7 +81,7 @@ def table_bars(path: str | Path, title: str, note: str, rows: Sequence[str], pan
         figure.savefig(path)
 
 
-def _bar(axes: Axes, place: int, values: np.ndarray, ours: bool) -> None:
+def _bar(axes: Axes, place: int, values: np.ndarray, ours: bool, mark: float) -> None:
     mean = float(values.mean())
     axes.barh(place, mean, height=0.7, color=BLUE if ours else MUTED, alpha=0.35 if ours else 0.25)
     reach = max(mean, float(values.max()))
@@ -90,7 +90,9 @@ def _bar(axes: Axes, place: int, values: np.ndarray, ours: bool) -> None:
         axes.errorbar(mean, place, xerr=spread, color=BLUE, capsize=2, linewidth=1)
         axes.plot(values, np.full(len(values), place), ".", color=BLUE, markersize=3)
         reach = max(reach, mean + spread)
-    axes.annotate(f"{mean:.2f}", (reach, place), (4, 0), textcoords="offset points", va="center", fontsize=7)
+    if reach < mark < 1.4 * reach:  # the number would lie below it
+        reach = mark
+    axes.annotate(f"{mean:.2f}", (reach, place), (5, 0), textcoords="offset points", va="center", fontsize=7)
 
 
 def interval_rows(path: str | Path, title: str, note: str, groups: Mapping[str, Sequence[Interval]]) -> None:
