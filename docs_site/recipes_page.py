@@ -17,8 +17,8 @@ RESULTS = Path(__file__).resolve().parent.parent / "docs/results"
 _HEAD = """# Recipes
 
 ```
-torchrun --nproc_per_node=8 launch/train.py recipe=ms1mv2_r50 data.path=/data/ms1mv2/train.rec \\
-    evaluate.sets=[/data/ms1mv2/lfw.bin,/data/ms1mv2/cfp_fp.bin,/data/ms1mv2/agedb_30.bin]
+torchrun --nproc_per_node=8 launch/train.py recipe=ms1mv3_r50 data.path=/data/ms1mv3/train.rec \\
+    evaluate.sets=[/data/ms1mv3/lfw.bin,/data/ms1mv3/cfp_fp.bin,/data/ms1mv3/agedb_30.bin]
 ```
 
 A recipe fixes data set, network, margin, batch and schedule; any key may be changed on the command line. What one
@@ -47,7 +47,7 @@ _COST = """## Cost
 measurement, and has been held against none yet.** Classes and images are those of the data set:
 
 ```
-arcdist plan recipe=ms1mv2_r100 gpu=h100 gpus=8 classes=85742 images=5822653 price=3
+arcdist plan recipe=ms1mv3_r100 gpu=h100 gpus=8 classes=93431 images=5179510 price=3
 arcdist plan recipe=webface42m_pfc02_r100_16gpus gpu=h100 gpus=16 classes=2059906 images=42474557 price=3
 ```
 

@@ -1,5 +1,6 @@
 """The site of docs/ builds, says every key, and does not build where something that it refers to is not there."""
 
+import math
 import re
 import shlex
 import subprocess
@@ -20,6 +21,7 @@ from arcdist.margins import MARGINS
 from arcdist.train.config import TrainConfig
 
 ROOT = Path(__file__).parent.parent
+PAGES = sorted(f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md"))
 CONFIGURATION = """site_name: a
 docs_dir: docs
 site_dir: site
@@ -113,19 +115,26 @@ def _commands(page: str) -> list[list[str]]:
     return [shlex.split(line, comments=True) for line in lines if line.startswith(("arcdist ", "torchrun "))]
 
 
-@pytest.mark.parametrize("page", ["faq", "migration", "recipes"])
-def test_the_commands_of_a_page_are_taken(page: str) -> None:
-    commands = _commands(recipes_page() if page == "recipes" else (ROOT / f"docs/{page}.md").read_text())
-    assert commands
-    for words in commands:
-        if "launch/train.py" in words or words[:2] == ["arcdist", "train"]:
-            check_overrides([word for word in words[1:] if "=" in word and not word.startswith("--")])
-        elif words[:2] == ["arcdist", "plan"]:
-            of_the_cluster = {word.partition("=")[0]: word.partition("=")[2] for word in words[2:]}
-            config = compose_config([word for word in words[2:] if not hasattr(Cluster, word.partition("=")[0])])
-            assert config.train.micro_batch(int(of_the_cluster["gpus"]))
-        elif words[0] == "arcdist":
-            assert words[1] in VERBS, words
+def _ranks(words: list[str]) -> int:
+    sizes = [word.partition("=")[2] for word in words if word.startswith(("--nproc_per_node=", "--nnodes=", "gpus="))]
+    return math.prod(map(int, sizes))
+
+
+@pytest.mark.parametrize("page", ["README.md", *PAGES, "recipes, which are made"])
+def test_the_runs_of_a_page_compose_and_their_ranks_can_share_the_batch(page: str) -> None:
+    for words in _commands((ROOT / page).read_text() if page.endswith(".md") else recipes_page()):
+        keys = [word for word in words if re.match(r"[a-z][\w.]*=", word)]
+        if words[:2] == ["arcdist", "plan"]:
+            keys = [word for word in keys if word.partition("=")[0] not in Cluster.__dataclass_fields__]
+        elif "launch/train.py" not in words and words[:2] != ["arcdist", "train"]:
+            assert words[0] == "torchrun" or words[1] in VERBS or words[1].startswith("-"), words
+            continue
+        if "-m" in words:
+            check_overrides(keys)
+        elif not any("…" in key for key in keys):
+            config = compose_config(keys)
+            config.validate()
+            assert config.train.micro_batch(_ranks(words)), words
 
 
 def test_the_pictures_are_what_their_script_draws() -> None:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What a rented machine runs when it starts, until the run is finished; on every node alike:
 #
-#   FIRST=10.0.0.4 NODES=1:4 FOLDER=/shared/runs/r50 bash launch/cloud/node.sh recipe=ms1mv2_r50 data.path=…
+#   FIRST=10.0.0.4 NODES=1:4 FOLDER=/shared/runs/vit_b bash launch/cloud/node.sh recipe=webface42m_pfc03_vit_b data.path=…
 #
 #   FIRST    address of the node that has the rendezvous, and stays as long as the run; its port is PORT, 29400
 #   NODES    how many there are, or MIN:MAX where they may come and go
