@@ -45,7 +45,8 @@ class FanOut:
             ids[name] = tracker.run_id
             self._senders.append(_Sender(name, tracker))
         if self._senders:
-            path.write_text(json.dumps(ids) + "\n")
+            with contextlib.suppress(OSError):  # of a full disk; the run, started again, would be another one there
+                path.write_text(json.dumps(ids) + "\n")
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Hand on values of a step."""
