@@ -2,10 +2,11 @@
 
 import json
 import logging
+import os
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,13 +26,20 @@ _BLOCK = 32768
 
 
 @pytest.fixture(autouse=True)
-def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Set the environment as its user would, who has no network and a key."""
+def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Set the environment as its user would, who has no network and a key; return it."""
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_API_KEY", SECRET)
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"file://{tmp_path}/mlruns")
     monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", SECRET)
+    return {name: value for name, value in os.environ.items() if name.startswith(("WANDB_", "MLFLOW_"))}
+
+
+def on_this_rank(environment: dict[str, str], function: Callable[[TrainConfig], Any], config: TrainConfig) -> None:
+    """Call the function in this environment, which the server of ranks, started before, does not have."""
+    os.environ.update(environment)
+    function(config)
 
 
 def wandb_records(folder: Path) -> Iterator[Any]:
@@ -68,10 +76,12 @@ def _recorded(folder: Path) -> dict[int, float]:
     return {record["step"]: record["loss"] for record in records if "loss" in record}
 
 
-def test_a_run_of_two_ranks_that_is_resumed_is_one_run_of_each_tracker(tmp_path: Path, faces: Path) -> None:
+def test_a_run_of_two_ranks_that_is_resumed_is_one_run_of_each_tracker(
+    tmp_path: Path, faces: Path, offline: dict[str, str]
+) -> None:
     config = _tracked(tmp_path / "run", faces, "tensorboard", "wandb", "mlflow")
-    run_ranks(stop_after_four_steps, 2, config)
-    run_ranks(losses_of_run, 2, config)
+    run_ranks(on_this_rank, 2, offline, stop_after_four_steps, config)
+    run_ranks(on_this_rank, 2, offline, losses_of_run, config)
     recorded, summary = _recorded(tmp_path / "run"), json.loads((tmp_path / "run" / "summary.json").read_text())
 
     client = MlflowClient()
