@@ -19,6 +19,7 @@ from arcdist.data.decode import decode
 from arcdist.runtime.progress import shows_bars
 from arcdist.train.rising_loss import RisingLoss
 from arcdist.train.trackers.fan_out import FanOut
+from arcdist.train.work import Work
 
 _log = logging.getLogger("arcdist")
 _MOST_LINES = 1000  # of a run where there is no bar; metrics.jsonl has every record
@@ -58,6 +59,7 @@ class Metrics:
         self._names: list[str] = []
         self._steps_between_lines = every * math.ceil(total_steps / every / _MOST_LINES)
         self._rising = RisingLoss()
+        self.work: Work | None = None  # which tells of arithmetic and memory, if set
         self._torn = False  # whether the file's last line may be cut
         self._mark = time.monotonic()
         self._recorded_step, self._recorded_s, self._recorded_wait_s = first_step, train_s, 0.0
@@ -112,6 +114,9 @@ class Metrics:
             self._rising.look_at(step, loss)
         stall = waited / max(seconds, 1e-9)
         values = {"loss": loss, "learning_rate": learning_rate, "images_per_s": rate, "data_wait_share": stall}
+        if self.work is not None and not self.quiet:
+            values |= self.work.told(step, rate)
+            self.resume()  # counting takes a second or more, once
         self.write(step, {**values, **dict(zip(self._names, parts)), **more})
         if self._bar:
             self._bar.update(self._task, note=f"loss {loss:.3f}  {rate:,.0f} images/s")

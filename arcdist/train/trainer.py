@@ -39,6 +39,7 @@ from arcdist.train.same_run import check_same_run
 from arcdist.train.same_start import check_same_data, check_same_program
 from arcdist.train.trackers.fan_out import FanOut
 from arcdist.train.void_steps import REMEDY, DivergedError, VoidSteps
+from arcdist.train.work import Work
 
 _log = logging.getLogger("arcdist")
 _LABELS_LOOKED_AT = 10_000_000  # before the first step, a few seconds; those of larger sets as they come
@@ -102,6 +103,7 @@ class Trainer:
             train_s=trained_s,
             trackers=self._open_trackers(),
         )
+        self.metrics.work = Work(self.step.backbone, self.step.head, self._image_size, world.size, world.device)
         self.profile = StepProfile(config.train.profile, self.folder, world.rank, world.device)
         self.watch = HangWatch(config.runtime.step_timeout_s, world.rank)
         self.scores: dict[str, Scored] = {}
