@@ -66,7 +66,7 @@ def bench_compare(config: CompareConfig) -> dict[str, Any]:
     old, new = dict(_times(before, config.single)), dict(_times(after, config.single))
     if not old.keys() & new.keys():
         raise ConfigError(f"{config.before}, {config.after}: no time is in both; were they measured with other sizes?")
-    rows = [_row(name, old.get(name), new.get(name), config.at_least) for name in [*old, *(new.keys() - old.keys())]]
+    rows = [_row(name, old.get(name), new.get(name), config.at_least) for name in old | new]
     return {
         "bench": "compare",
         "before": {"file": config.before} | _origin(before),
@@ -97,8 +97,8 @@ def _read(path: str) -> dict[str, Any]:
         raise ConfigError(f"{path}: cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise ConfigError(f"{path}: is not JSON: {error}") from None
-    if not isinstance(content, dict) or "machine" not in content:
-        raise ConfigError(f"{path}: names no machine, so it is no file that arcdist bench BENCH --json wrote")
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: holds no JSON object, so it is no file that arcdist bench BENCH --json wrote")
     return content
 
 

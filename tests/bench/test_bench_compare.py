@@ -10,7 +10,7 @@ from arcdist.cli.main import main
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
 FILES = ["bench_data.intel_amx", "bench_evaluate.intel_amx", "bench_head.85742.intel_amx", "guards.intel_amx"]
-FILES += ["stall.intel_amx", "bench_cleaning.sface", "soak"]
+FILES += ["stall.intel_amx", "bench_cleaning.sface", "soak", "fuzz"]
 
 
 def times_as_long(node: Any, factor: float) -> Any:
@@ -100,7 +100,7 @@ def test_files_that_cannot_be_compared_are_refused(tmp_path: Path, capsys: pytes
         ([stall, step], "is of the bench 'stall' and"),
         ([stall, f"{tmp_path}/none.json"], "none.json: cannot be read: No such file"),
         ([stall, f"{tmp_path}/cut.json"], "cut.json: is not JSON"),
-        ([stall, f"{tmp_path}/list.json"], "list.json: names no machine"),
+        ([stall, f"{tmp_path}/list.json"], "list.json: holds no JSON object"),
         ([stall, stall, "at_least=2"], "at_least: 2.0: must be a share"),
     ):
         assert main(["bench", "compare", *files]) == 2
