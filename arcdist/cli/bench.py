@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
@@ -20,9 +21,10 @@ from arcdist.bench.head import HeadBenchConfig, bench_head
 from arcdist.bench.plan_check import PlanBenchConfig, bench_plan, check_tables
 from arcdist.bench.stall import StallConfig, bench_stall
 from arcdist.bench.step import StepBenchConfig, bench_step, step_tables
+from arcdist.bench.trace import PARTS, PictureConfig, parts_ms, read_steps
 from arcdist.cli.arguments import help_page, parse, wants_help
 from arcdist.cli.strange_configurations import Configurations
-from arcdist.errors import ConfigError
+from arcdist.errors import ConfigError, DataError
 from arcdist.evaluate.report import write_json
 from arcdist.runtime.log import set_up_log
 
@@ -143,6 +145,24 @@ def _compare(config: CompareConfig) -> int:
     return 1 if config.fail and result["slower"] else 0
 
 
+def _picture(config: PictureConfig) -> int:
+    from arcdist.evaluate.plots_step import step_lanes  # matplotlib takes a second to import
+
+    steps = read_steps(config)
+    lanes = []
+    for rank, step in enumerate(steps):
+        for what, stretches in (("step", step.parts), ("collectives", step.collectives)):
+            lanes.append((f"rank {rank}, {what}", [(s.name, s.start_ms, s.end_ms) for s in stretches]))
+    try:
+        step_lanes(Path(config.picture), lanes, PARTS, f"{len(steps)} ranks, by torch.profiler")
+    except (OSError, ValueError) as error:
+        raise DataError(f"picture: {config.picture}: cannot be written: {error}") from error
+    print(config.picture)
+    if config.json:
+        write_json(config.json, {"ranks": parts_ms(steps)})
+    return 0
+
+
 def _show(tables: Iterable[Any]) -> None:
     console = Console()
     console.width = max(console.width, _TABLE_WIDTH)
@@ -171,5 +191,6 @@ BENCHES = {
     "faults": Bench("faults [CASE] [key=value …] [--json PATH]", FaultsConfig, _faults, ("case",)),
     "guards": Bench("guards [backbone=NAME] [ranks=N] [key=value …] [--json PATH]", GuardsConfig, _guards),
     "compare": Bench("compare A.json B.json [key=value …] [--json PATH]", CompareConfig, _compare, ("before", "after")),
+    "picture": Bench("picture FOLDER [picture=FILE.png] [step=N] [--json PATH]", PictureConfig, _picture, ("folder",)),
     "stall": Bench("stall [mib=N] [key=value …] [--json PATH]", StallConfig, _stall),
 }
