@@ -5,7 +5,8 @@ from dataclasses import asdict
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
+from rich.markup import escape
+from rich.table import Column, Table
 
 from arcdist.cli.arguments import help_page, parse, wants_help
 from arcdist.doctor.examine import DoctorConfig, examine
@@ -41,12 +42,12 @@ def _result(found: Sequence[Row], fit: bool) -> dict[str, Any]:
 
 def _show(found: Sequence[Row], fit: bool) -> None:
     console = Console(highlight=False)
-    table = Table.grid(padding=(0, 2))
+    table = Table.grid("", "", Column(overflow="fold"), padding=(0, 2))  # no end of a long path is left out
     for row in found:
         finding = row.finding
         where = f"{row.where}: " if row.ranks else ""
-        table.add_row(finding.subject, _SIGNS[finding.verdict], f"{where}{finding.found}")
+        table.add_row(finding.subject, _SIGNS[finding.verdict], escape(f"{where}{finding.found}"))
         if finding.advice:
-            table.add_row("", "", f"→ {finding.advice}")
+            table.add_row("", "", escape(f"→ {finding.advice}"))
     console.print(table)
     console.print("fit to train" if fit else "[red]not fit to train[/]: mend the faults above")

@@ -182,7 +182,7 @@ def _look_at(config: EvaluateArguments) -> None:
 
 def _tell(config: EvaluateArguments, scores: dict[str, Scored]) -> None:
     results = {name: scored.result for name, scored in scores.items()}
-    Console(width=None if sys.stdout.isatty() else 120).print(results_table(results))
+    Console(width=None if sys.stdout.isatty() else 120, markup=False).print(results_table(results))
     if config.json:
         answer: dict[str, Any] = {"model": config.model, "flip": config.flip, "grid": config.grid}
         write_json(config.json, answer | {"sets": {name: result.as_dict() for name, result in results.items()}})

@@ -137,7 +137,7 @@ def _tell(faces: FacesArguments, protocol: Any, outcome: Outcome) -> None:
     table.add_column("%", justify="right")
     for name, share in outcome.figures.items():
         table.add_row(name, f"{100 * share:.2f}")
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = Console(width=None if sys.stdout.isatty() else 120, markup=False)
     if outcome.figures:
         console.print(table)
     for note in outcome.notes:

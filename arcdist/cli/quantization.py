@@ -63,7 +63,7 @@ def _scores(nets: Mapping[str, OnnxBackbone], pairs: Mapping[str, PairSet]) -> d
         for name, net in nets.items()
     }
     rows = {f"{pair_set}, {name}": scored[name][pair_set].result for pair_set in pairs for name in nets}
-    Console(width=None if sys.stdout.isatty() else 120).print(results_table(rows))
+    Console(width=None if sys.stdout.isatty() else 120, markup=False).print(results_table(rows))
     return {one: {name: scored[name][one].result.as_dict() for name in nets} for one in pairs}
 
 

@@ -124,7 +124,7 @@ def _tell(config: SearchArguments, answers: list[dict[str, Any]]) -> None:
             table.add_row("" if place else answer["query"], match["name"], match["label"], f"{match['cosine']:.3f}")
         if not answer["matches"]:
             table.add_row(answer["query"], "nobody", "", f"< {config.threshold:.3f}")
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+    Console(width=None if sys.stdout.isatty() else 120, markup=False).print(table)
     if config.json:
         about = {key: getattr(config, key) for key in ("gallery", "queries", "model", "threshold", "index")}
         write_json(config.json, about | {"exact": not config.index, "answers": answers})

@@ -60,7 +60,7 @@ def leave(
     )
     for picture in pictures:
         metrics.show_picture(f"pictures/{picture.stem}", picture, summary["steps"])
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False)
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False)
     if scores:
         console.print(results_table({name: scored.result for name, scored in scores.items()}))
         console.print(

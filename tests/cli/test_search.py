@@ -38,6 +38,14 @@ def gallery(tmp_path: Path) -> tuple[str, np.ndarray]:
     return write_embedded(tmp_path / "gallery.npy", rows, [f"person {row}" for row in range(300)]), rows
 
 
+def test_names_with_brackets_are_shown_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write_embedded(tmp_path / "gallery.npy", np.eye(2, 16), ["a[b]", "[/c]"])
+    answers(tmp_path, file, file, "count=1")
+    shown = capsys.readouterr().out
+    assert "a[b]" in shown
+    assert "[/c]" in shown
+
+
 @pytest.mark.parametrize("index", [False, True])
 def test_the_nearest_faces_are_named_with_their_cosines(tmp_path: Path, gallery: tuple, index: bool) -> None:
     file, rows = gallery

@@ -60,9 +60,9 @@ def test_ranks_of_this_machine_are_started_and_their_link_is_measured(tmp_path: 
 
 
 def test_a_fault_answers_1_and_says_what_to_do(tmp_path: Path, capsys) -> None:
-    assert main(["doctor", "device=cpu", f"data={tmp_path}/none.rec", f"folder={tmp_path}"]) == 1
-    said = " ".join(capsys.readouterr().out.split())
-    assert "no file that can be read → is it mounted on this node, and spelled right?" in said
+    assert main(["doctor", "device=cpu", f"data={tmp_path}/a[b].rec", f"folder={tmp_path}"]) == 1
+    said = "".join(capsys.readouterr().out.split())
+    assert "/a[b].rec:nofilethatcanberead→isitmountedonthisnode,andspelledright?" in said
 
 
 def _adds_nothing(config: DoctorConfig) -> list[Row]:
