@@ -86,13 +86,19 @@ def provenance_of(weights: Path, backbone: str = "", embedding_dim: int = 512) -
 
 
 def _scores_at_end(summary: Mapping[str, Any]) -> dict[str, Any]:
-    sets = summary.get("sets") or {}
-    return {f"{name}.{key}": result[key] for name, result in sets.items() for key in _SCORES if key in result}
+    sets = _object(summary, "sets")
+    results = {name: _object(sets, name) for name in sets}
+    return {f"{name}.{key}": result[key] for name, result in results.items() for key in _SCORES if key in result}
 
 
 def _best_score(summary: Mapping[str, Any]) -> dict[str, Any]:
-    best = summary.get("best") or {}
-    return {best["metric"]: best["value"]} if {"metric", "value"} <= best.keys() else {}
+    best = _object(summary, "best")
+    return {str(best["metric"]): best["value"]} if {"metric", "value"} <= best.keys() else {}
+
+
+def _object(tree: Mapping[str, Any], key: str) -> dict[str, Any]:
+    value = tree.get(key)
+    return value if isinstance(value, dict) else {}
 
 
 def _json(told: Mapping[str, str], key: str) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,17 @@ def test_of_the_best_step_its_own_score_is_told(run: Path, tmp_path: Path) -> No
     told = _metadata(_exported(run / "best.model.safetensors", tmp_path / "hub"))
     assert json.loads(told["metrics"]) == {"held_out.accuracy": best["value"]}
     assert told["step"] == str(best["step"])
+
+
+@pytest.mark.parametrize("summary", [{"sets": [1]}, {"sets": {"lfw": 3}}, {"best": [1]}])
+@pytest.mark.parametrize("weights", ["model.safetensors", "best.model.safetensors"])
+def test_a_summary_that_a_hand_has_changed_is_no_reason_to_fail(
+    run: Path, tmp_path: Path, summary: dict[str, Any], weights: str
+) -> None:
+    for name in ("config.yaml", weights):
+        shutil.copy(run / name, tmp_path)
+    (tmp_path / "summary.json").write_text(json.dumps(summary))
+    assert "held_out" not in _metadata(_exported(tmp_path / weights, tmp_path / "hub"))["metrics"]
 
 
 def test_a_checkpoint_tells_what_it_scored(run: Path, tmp_path: Path) -> None:
