@@ -65,7 +65,7 @@ soak: setup
 	timeout --signal=INT --kill-after=1m 30m $(BIN)/arcdist bench faults --json runs/soak.json
 
 docs: setup
-	$(BIN)/python docs_site/make_site.py site
+	$(BIN)/python docs/site/make_site.py site
 
 package: setup
 	$(BIN)/uv build --quiet --clear --build-constraints constraints.txt

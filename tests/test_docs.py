@@ -36,7 +36,7 @@ builds = pytest.mark.skipif(not is_installed(), reason="zensical is not installe
 
 @builds
 def test_the_site_is_built_strictly_with_all_its_pages(tmp_path: Path) -> None:
-    command = [sys.executable, ROOT / "docs_site/make_site.py", tmp_path / "site"]
+    command = [sys.executable, ROOT / "docs/site/make_site.py", tmp_path / "site"]
     made = subprocess.run(command, capture_output=True, text=True, timeout=200)
     assert made.returncode == 0, made.stdout + made.stderr
     pages = {path.stem for path in (ROOT / "docs").glob("*.md")} | {"configuration", "recipes"}
@@ -139,7 +139,7 @@ def test_the_runs_of_a_page_compose_and_their_ranks_can_share_the_batch(page: st
 
 def test_the_pictures_are_what_their_script_draws() -> None:
     for name, draw in PICTURES.items():
-        assert (ROOT / f"docs/{name}").read_text() == draw(), "run: python docs_site/architecture_pictures.py"
+        assert (ROOT / f"docs/{name}").read_text() == draw(), "run: python docs/site/architecture_pictures.py"
 
 
 def test_the_picture_of_the_rooms_has_every_room() -> None:

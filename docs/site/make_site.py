@@ -1,4 +1,4 @@
-"""Build the site of docs/ strictly: ``python docs_site/make_site.py [OUT]``; OUT is ``site``.
+"""Build the site of docs/ strictly: ``python docs/site/make_site.py [OUT]``; OUT is ``site``.
 
 A link, an anchor, a picture or a page that is not there, and a page that the navigation does not have, are errors.
 """
@@ -19,7 +19,7 @@ from configuration_page import configuration_page
 from recipes_page import recipes_page
 from start_page import start_page
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def main(out: Path) -> int:
@@ -60,10 +60,10 @@ def build(work: Path) -> list[str]:
 
 def lay_out(work: Path) -> None:
     """Put what the site is made of into a folder: docs/, the pages that are made, the package for its docstrings."""
-    shutil.copytree(ROOT / "docs", work / "docs")
+    shutil.copytree(ROOT / "docs", work / "docs", ignore=shutil.ignore_patterns("site"))
     for name in ("mkdocs.yml", "docstring_paragraphs.py"):
-        shutil.copy(ROOT / "docs_site" / name, work)
-    shutil.copy(ROOT / "docs_site/site.css", work / "docs")
+        shutil.copy(ROOT / "docs/site" / name, work)
+    shutil.copy(ROOT / "docs/site/site.css", work / "docs")
     (work / "arcdist").symlink_to(ROOT / "arcdist")
     for name, page in (("index", start_page), ("configuration", configuration_page), ("recipes", recipes_page)):
         (work / f"docs/{name}.md").write_text(page(), encoding="utf-8")
@@ -74,7 +74,7 @@ def _navigation_faults(work: Path) -> Iterator[str]:
     listed = set(_pages(yaml.safe_load((work / "mkdocs.yml").read_text())["nav"]))
     there = {str(path.relative_to(work / "docs")) for path in (work / "docs").rglob("*.md")}
     yield from (f"mkdocs.yml: nav: {name}: no such page in docs/" for name in sorted(listed - there))
-    yield from (f"docs/{name}: is not in the navigation of docs_site/mkdocs.yml" for name in sorted(there - listed))
+    yield from (f"docs/{name}: is not in the navigation of docs/site/mkdocs.yml" for name in sorted(there - listed))
 
 
 def _pages(entry: object) -> Iterator[str]:

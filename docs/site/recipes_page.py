@@ -13,7 +13,7 @@ from arcdist.cli.compose import config_folder, groups
 from arcdist.optim import OptimConfig
 from arcdist.train.config import LoopConfig
 
-RESULTS = Path(__file__).resolve().parent.parent / "docs/results"
+RESULTS = Path(__file__).resolve().parent.parent / "results"
 _HEAD = """# Recipes
 
 ```

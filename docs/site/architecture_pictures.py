@@ -1,4 +1,4 @@
-"""The two pictures of docs/architecture.md: ``python docs_site/architecture_pictures.py`` writes them into docs/.
+"""The two pictures of docs/architecture.md: ``python docs/site/architecture_pictures.py`` writes them into docs/.
 
 Plain SVG, so that they stay sharp, can be read in a diff, and need nothing to be drawn.
 """
@@ -6,7 +6,7 @@ Plain SVG, so that they stay sharp, can be read in a diff, and need nothing to b
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-DOCS = Path(__file__).resolve().parent.parent / "docs"
+DOCS = Path(__file__).resolve().parent.parent
 _INK, _QUIET, _PAPER = "#1b1f24", "#5b6570", "#ffffff"
 _RANKS = ("#dbe9ff", "#ffe6cf")
 _SHARED, _LINE = "#e3f3e6", "#8a949e"
