@@ -99,8 +99,8 @@ def test_every_method_has_the_gradient_that_its_kind_allows(name: str, gradient_
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "bench: nothing: must be one of head, step, data, evaluate, cleaning, fuzz, faults, guards, stall"),
-        (["tail"], "bench: 'tail': must be one of head, step, data, evaluate, cleaning, fuzz, faults, guards, stall"),
+        ([], "bench: nothing: must be one of head, step, "),
+        (["tail"], "bench: 'tail': must be one of head, step, "),
         (["head", "--classes", "0"], "classes: 0: must be at least 1"),
         (["head", "--classes", "many"], "classes=[many]: Value 'many'"),
         (["head", "methods=theirs"], "methods: 'theirs': must be of partial_fc_v2, "),
