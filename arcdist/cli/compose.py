@@ -53,7 +53,8 @@ def groups() -> dict[str, list[str]]:
 def compose_config(overrides: Sequence[str]) -> TrainConfig:
     """Return the configuration that these overrides give; values are not checked yet.
 
-    Errors: ConfigError for a key, a type or a group's option that cannot be; it says which was meant.
+    Errors: ConfigError for a key, a type or a group's option that cannot be; it says which was meant. Also for epochs
+        that a recipe's steps would pass over.
     """
     GlobalHydra.instance().clear()
     _refuse_aliases(overrides)
@@ -69,9 +70,21 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
     with open_dict(composed):
         del composed["hydra"]
     try:
-        return typed(composed)
+        config = typed(composed)
     except OmegaConfBaseException as error:
         raise _explained(error) from None
+    _refuse_idle_epochs(overrides, config)
+    return config
+
+
+def _refuse_idle_epochs(overrides: Sequence[str], config: TrainConfig) -> None:
+    """Raise ConfigError where an override gives epochs, and steps that none of them gives count instead."""
+    given = {one.lstrip("+").partition("=")[0] for one in overrides}
+    if "train.epochs" in given and "train.steps" not in given and config.train.steps > 0:
+        raise ConfigError(
+            f"train.epochs: {config.train.epochs:g}: would change nothing, since the recipe's train.steps="
+            f"{config.train.steps} counts instead; add train.steps=0, and look at optim.schedule, which may be in steps"
+        )
 
 
 def _refuse_aliases(overrides: Sequence[str]) -> None:

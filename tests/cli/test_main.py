@@ -81,6 +81,15 @@ def test_a_backbone_of_one_size_is_not_trained_at_another(capsys: pytest.Capture
     assert "r18 takes images of 112 pixels only" in _refused(capsys, "train", "backbone=r18", *sizes)
 
 
+def test_epochs_that_the_steps_of_a_recipe_would_pass_over_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    said = _refused(capsys, "train", "recipe=casia_r50", "train.epochs=4", "data.path=train.rec")
+    assert "train.epochs: 4: would change nothing, since the recipe's train.steps=32000 counts instead" in said
+    assert "train.steps=32000" in _refused(capsys, "train", "-m", "recipe=casia_r50", "++train.epochs=3,4")
+    four = compose_config(["recipe=casia_r50", "train.epochs=4", "train.steps=0"])
+    assert four.train.total_steps(images=512_000) == 4 * 1000
+    assert compose_config(["recipe=ms1mv3_r50", "train.epochs=4"]).train.steps == 0
+
+
 def test_of_a_sweep_every_value_is_looked_at(capsys: pytest.CaptureFixture[str]) -> None:
     assert "margin.m2: 99.0" in _refused(capsys, "train", "-m", "margin.m2=0.3,99")
 
