@@ -18,7 +18,7 @@ def read_same(path: "str | os.PathLike[str]", num_classes: int) -> np.ndarray:
     path = Path(path)
     try:
         lines = [line.partition("#")[0].split()[:2] for line in path.read_text(encoding="utf-8").splitlines()]
-        pairs = np.array([line for line in lines if line], np.int64).reshape(-1, 2)
+        pairs = np.array([(first, second) for first, second in filter(None, lines)], np.int64).reshape(-1, 2)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
     except ValueError as error:
