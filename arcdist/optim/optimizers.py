@@ -65,11 +65,13 @@ class OptimConfig:
     def scales_of_parts(self) -> dict[str, float]:
         """Return ``lr_scales`` by part.
 
-        Errors: ConfigError for one that is not PART:NUMBER, or whose number is not above 0.
+        Errors: ConfigError for one that is not PART:NUMBER, whose number is not above 0, or whose part has one already.
         """
-        scales = {}
+        scales: dict[str, float] = {}
         for item in self.lr_scales:
             part, _, number = item.partition(":")
+            if part in scales:
+                raise ConfigError(f"optim.lr_scales: {item}: {part} has {scales[part]:g} already; give each part once")
             try:
                 scales[part] = float(number)
             except ValueError:

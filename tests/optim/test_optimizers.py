@@ -51,6 +51,11 @@ def test_a_part_moves_by_its_own_share_of_the_learning_rate_and_an_inner_part_by
         torch.testing.assert_close(scaled, share * whole, rtol=1e-4, atol=1e-7)
 
 
+def test_a_part_with_two_shares_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"optim\.lr_scales: 4:0\.2: 4 has 0\.1 already"):
+        OptimConfig(lr_scales=["4:0.1", "0:0.5", "4:0.2"]).validate()
+
+
 @pytest.mark.parametrize("name", ["sgd", "adamw"])
 def test_state_made_beforehand_changes_no_step(name: str) -> None:
     results = []
