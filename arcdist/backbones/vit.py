@@ -1,5 +1,6 @@
 """Vision transformers over 12 × 12 patches of 9 pixels, with the keys and shapes of insightface's arcface_torch."""
 
+import math
 from collections import OrderedDict
 
 import torch
@@ -8,6 +9,7 @@ from torch.nn import functional as F
 
 from arcdist.backbones.forward import run_blocks, run_last_layers
 from arcdist.backbones.registry import register_backbone
+from arcdist.errors import ConfigError
 
 _PATCH_PX = 9
 _PATCHES = (112 // _PATCH_PX) ** 2  # the last 4 pixels of each row and column are in no patch
@@ -71,6 +73,8 @@ class VisionTransformer(nn.Module):
         mask_ratio: share of the patches left out in training. arcface_torch always leaves out 0.1 where its
             configuration says more than 0, and so it trained its ``…_mask_005``; here the ratio is what it says.
         checkpoint_activations: see ``run_blocks``.
+
+    Errors: ConfigError for a ratio that leaves no patch.
     """
 
     def __init__(
@@ -85,6 +89,9 @@ class VisionTransformer(nn.Module):
         super().__init__()
         self.checkpoint_activations = checkpoint_activations
         self.tokens_kept = int(_PATCHES * (1.0 - mask_ratio))
+        if self.tokens_kept < 1:
+            most = math.floor(1000 * (1 - 1 / _PATCHES)) / 1000
+            raise ConfigError(f"backbone.mask_ratio: {mask_ratio}: hides all {_PATCHES} patches; {most} leaves one")
         self.pos_embed = nn.Parameter(torch.empty(1, _PATCHES, width))
         self.mask_token = nn.Parameter(torch.empty(1, 1, width), requires_grad=mask_ratio > 0.0)
         self.patch_embed = nn.Sequential(OrderedDict(proj=nn.Conv2d(3, width, _PATCH_PX, stride=_PATCH_PX)))

@@ -4,6 +4,7 @@ from torch.nn import functional as F
 
 from arcdist.backbones import create_backbone
 from arcdist.backbones.vit import TransformerBlock, VisionTransformer
+from arcdist.errors import ConfigError
 
 
 def plain_vit(weights, x, training):
@@ -89,6 +90,12 @@ def test_in_training_the_masked_share_of_patches_is_hidden_in_each_image_anew():
     seen = patches_with_influence(VisionTransformer(width=16, depth=1, embedding_dim=8, mask_ratio=0.1))
     assert seen.sum(1).tolist() == [129] * 4  # of 144, rounded down
     assert len({tuple(row.tolist()) for row in seen}) == 4
+
+
+def test_a_mask_that_hides_every_patch_is_refused_and_what_is_advised_leaves_one():
+    with pytest.raises(ConfigError, match=r"backbone\.mask_ratio: 0\.999: hides all 144 patches; 0\.993 leaves one"):
+        VisionTransformer(width=16, depth=1, embedding_dim=8, mask_ratio=0.999)
+    assert VisionTransformer(width=16, depth=1, embedding_dim=8, mask_ratio=0.993).tokens_kept == 1
 
 
 def test_in_evaluation_every_patch_is_seen():
