@@ -16,16 +16,21 @@ class RunLock:
     Args:
         folder: of the run.
 
-    Errors: CheckpointError when another process holds it.
+    Errors: CheckpointError when another process holds it, or its file cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._file = (folder / ".lock").open("a+")
+        path = folder / ".lock"
+        try:
+            self._file = path.open("a+")
+        except OSError as error:
+            raise CheckpointError(f"{path}: cannot be written: {error.strerror}; does another user own it?") from error
         try:
             fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError) as error:
             self._file.seek(0)
             holder = self._file.read(200).strip() or "another process"
+            self._file.close()
             raise CheckpointError(
                 f"{folder}: {holder} is writing into this folder; wait for its end, or choose another name= or folder="
             ) from error
