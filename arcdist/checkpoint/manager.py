@@ -170,7 +170,7 @@ class CheckpointManager:
                 self._fault = self._pending.result(timeout_s)
             except Exception as error:
                 self._lost = self._pending.done()
-                self._fault = f"{self.folder}: not written: {error or 'the disk takes too long'}"
+                self._fault = f"{self.folder}: not written: {str(error) or 'the disk takes too long'}"
                 _log.warning("%s", self._fault)
             if self._pending.done():
                 self._pending = None

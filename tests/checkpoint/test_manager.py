@@ -278,6 +278,16 @@ def _save_on_a_slow_disk(folder: Path) -> tuple[bool, bool, list[int]]:
     return all(map(torch.equal, live, before)), last, _kept(folder)
 
 
+def test_a_save_that_is_given_up_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    net, centers, optimizer = _parts(11, seed=1)
+    manager, free = CheckpointManager(tmp_path, CheckpointConfig()), threading.Event()
+    monkeypatch.setattr(Save, "write", lambda save: None if free.wait(60) else "never freed")
+    manager.save(1, training_tensors(net, centers, 11, optimizer), {"config": {}})
+    assert manager.wait(timeout_s=0.05) == f"{tmp_path}: not written: the disk takes too long"
+    free.set()
+    assert manager.wait() is None
+
+
 @pytest.mark.parametrize("world_size", [1, 2])
 def test_what_changes_after_a_save_has_begun_is_not_in_it_and_no_save_overtakes_another(tmp_path, world_size) -> None:
     assert run_ranks(_save_on_a_slow_disk, world_size, tmp_path) == [(True, True, [1, 3])] * world_size
