@@ -93,6 +93,14 @@ class CheckpointManager:
             self._group = dist.new_group(backend="gloo", timeout=timeout)
             self._mesh = DeviceMesh.from_group(self._group, "cpu")
 
+    def _join_again(self) -> None:
+        """Open another group in the place of one in which ranks have lost each other; while nothing is written."""
+        if any(collectives.gather_objects(self._lost)):
+            if self._group is not None:
+                dist.destroy_process_group(self._group)
+            self._join()
+            self._lost = False
+
     def prepare(self, tensors: Mapping[str, Tensor]) -> None:
         """Take the folder for this run, look whether checkpoints fit into it, and make the buffers they are staged in.
 
@@ -121,17 +129,16 @@ class CheckpointManager:
         """
         if wait:
             self.wait()
-        states = collectives.gather_objects((self._is_pending(), self._lost, secrets.token_hex(8)))
-        if any(pending for pending, _, _ in states):
+        states = collectives.gather_objects((self._is_pending(), secrets.token_hex(8)))
+        if any(pending for pending, _ in states):
             if collectives.rank() == 0:
                 _log.warning("step %d is not saved: the checkpoint before it is still being written", step)
             return
-        if any(lost for _, lost, _ in states):
-            self._join()
+        self._join_again()
         marker = {"metrics": {}, **about, "step": step, "keys": sorted(tensors)}
         kept = (self.config.keep, self.config.keep_every, self.config.best)
         staged = self._staging.copy(tensors, self._mesh)
-        self._begin(Save(place_of(self.folder, step), states[0][2], staged, marker, self._group, *kept))
+        self._begin(Save(place_of(self.folder, step), states[0][1], staged, marker, self._group, *kept))
         if wait or not self.config.background:
             self.wait()
 
@@ -247,6 +254,7 @@ class CheckpointManager:
 
         Cost: every rank reads its share of the files of the checkpoint that it answers.
         """
+        self._join_again()
         for path, files in collectives.from_rank_0(
             lambda: [(path, marker["files"]) for path, marker in marked_checkpoints(folder)][::-1]
         ):

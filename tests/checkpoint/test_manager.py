@@ -10,7 +10,9 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -245,6 +247,35 @@ def test_a_defect_on_one_writing_rank_is_told_on_every_rank_at_once_and_the_next
         assert "cannot be written ('a defect')" in str(first)
         assert second is None
     assert newest_checkpoint(tmp_path) == tmp_path / "step-000000002"
+
+
+def _go_back_after_a_lost_save(folder: Path) -> tuple[str | None, Path | None, str | None]:
+    net, centers, optimizer = _parts(11, seed=1)
+    manager = CheckpointManager(folder, CheckpointConfig(timeout_s=1))
+    tensors = training_tensors(net, centers, 11, optimizer)
+    manager.save(1, tensors, {"config": {}}, wait=True)
+    write = Save._write_files
+
+    def late(save: Save, aside: Path, first: bool) -> dict[str, dict[str, Any]]:
+        time.sleep(2.5)
+        return write(save, aside, first)
+
+    with pytest.MonkeyPatch.context() as patch:
+        if collectives.rank() == 1:
+            patch.setattr(Save, "_write_files", late)
+        manager.save(2, tensors, {"config": {}})
+        lost = manager.wait()
+    newest = manager.newest(folder)
+    manager.save(3, tensors, {"config": {}}, wait=True)
+    return lost, newest, manager.wait()
+
+
+def test_after_a_save_in_which_ranks_lost_each_other_the_run_can_go_back_and_save(tmp_path: Path) -> None:
+    for lost, newest, fault in run_ranks(_go_back_after_a_lost_save, 2, tmp_path):
+        assert "not written: " in str(lost)
+        assert newest == tmp_path / "step-000000001"
+        assert fault is None
+    assert _kept(tmp_path) == [1, 3]
 
 
 def _save_on_a_slow_disk(folder: Path) -> tuple[bool, bool, list[int]]:
