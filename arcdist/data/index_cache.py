@@ -8,6 +8,7 @@ changed. A process that finds another at work waits for it.
 import contextlib
 import fcntl
 import hashlib
+import logging
 import os
 from collections.abc import Callable, Generator
 from pathlib import Path
@@ -18,14 +19,26 @@ from arcdist.data.record_index import RecordIndex
 
 LEAST_BYTES = 1 << 24
 """Of an .idx that is cached: about a million lines, which take a tenth of a second to parse."""
+_log = logging.getLogger("arcdist")
 _VERSION = 1
 _HEAD_BYTES = 40  # version, records; of the .idx its bytes and time in ns; bytes of the .rec
 
 
 def cached_index(path: Path, rec_bytes: int, read: Callable[[], RecordIndex]) -> RecordIndex:
-    """Return what ``read`` returns for the index at ``path``, from the cache if that is of the same two files."""
+    """Return what ``read`` returns for the index at ``path``, from the cache if that is of the same two files.
+
+    Where no cache can be written, which a warning says, each process parses the index and holds it.
+    """
     stat = path.stat()
-    about = (stat.st_size, stat.st_mtime_ns, rec_bytes)
+    try:
+        return _through_cache(path, (stat.st_size, stat.st_mtime_ns, rec_bytes), read)
+    except OSError as error:
+        _log.warning("%s: is parsed by every process, since no cache of it can be kept: %s", path, error)
+        return read()
+
+
+def _through_cache(path: Path, about: tuple[int, int, int], read: Callable[[], RecordIndex]) -> RecordIndex:
+    """Return the index from the cache, which is made where there is none; OSError where it cannot be."""
     cache = _place(path)
     if (found := _open(cache, path, about)) is not None:
         return found
@@ -34,11 +47,14 @@ def cached_index(path: Path, rec_bytes: int, read: Callable[[], RecordIndex]) ->
             return found
         index = read()
         aside = cache.with_name(f"{cache.name}.{os.getpid()}.partial")
-        with open(aside, "wb") as file:
-            np.array([_VERSION, len(index), *about], np.int64).tofile(file)
-            index.keys.tofile(file)
-            index.offsets.tofile(file)
-        aside.replace(cache)
+        try:
+            with open(aside, "wb") as file:
+                np.array([_VERSION, len(index), *about], np.int64).tofile(file)
+                index.keys.tofile(file)
+                index.offsets.tofile(file)
+            aside.replace(cache)
+        finally:
+            aside.unlink(missing_ok=True)
     found = _open(cache, path, about)
     return index if found is None else found
 

@@ -1,6 +1,7 @@
 """A large index is parsed once, and again where one of its files has changed."""
 
 import os
+import resource
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -68,6 +69,25 @@ def test_a_cache_that_is_cut_short_is_made_again(rec: Path, left: int) -> None:
     with RecordReader(rec) as reader:
         assert len(reader) == N
     assert cache.stat().st_size == 40 + 16 * N
+
+
+def test_an_index_is_read_where_no_folder_takes_its_cache(rec: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # as a folder that only its owner may write into
+    monkeypatch.setenv("XDG_CACHE_HOME", "/proc/none")
+    with RecordReader(rec) as reader:
+        assert len(reader) == N
+
+
+def test_an_index_is_read_where_the_disk_is_too_full_for_its_cache(rec: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
+    try:
+        with RecordReader(rec) as reader:
+            assert reader[N + 2].payload == b"first"
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(rec.parent.glob("*.partial"))
+    assert not rec.with_name("train.idx.cache").exists()
 
 
 def test_the_index_is_mapped_and_not_copied(rec: Path) -> None:
