@@ -15,14 +15,14 @@ class BadRecords:
 
     Args:
         skips: whether another image takes the place of a bad one.
-        share: of the data set that may be bad; one record always may.
+        share: of the data set that may be bad; one record always may, all never.
         order: of the run.
     """
 
     def __init__(self, skips: bool, share: float, order: Order) -> None:
         self.skips = skips
         self._order = order
-        self._most = max(1, int(share * order.size))
+        self._most = min(max(1, int(share * order.size)), order.size - 1)
         self._met: set[int] = set()
         self._lock = threading.Lock()
 

@@ -8,6 +8,7 @@ import torch
 from test_torch_loader import SIZE, Squares, assert_same
 
 from arcdist.data.augment import Augment, AugmentConfig
+from arcdist.data.bad_records import BadRecords
 from arcdist.data.dali_loader import DaliLoader, has_dali
 from arcdist.data.order import Order
 from arcdist.data.torch_loader import Batch, LoaderConfig, TorchLoader
@@ -66,6 +67,20 @@ def test_what_is_put_in_its_place_depends_on_neither_ranks_nor_loader_nor_restar
 def test_more_bad_records_than_allowed_are_an_error(kind: type[TorchLoader]) -> None:
     with pytest.raises(DataError, match=r"square \d+: is damaged.*record number 2 of 90 .*bad_share allows 1"):
         list(loader(kind, share=0.0, workers=1).batches(0, 10))
+
+
+@pytest.mark.parametrize(("size", "share"), [(1, 0.001), (5, 1.0)])
+def test_a_set_of_bad_records_alone_is_an_error_and_not_a_search_without_end(size: int, share: float) -> None:
+    policy, tried = BadRecords(skips=True, share=share, order=Order(size, 1)), []
+
+    def take(sample: int) -> None:
+        tried.append(sample)
+        if len(tried) > 10_000:
+            pytest.fail("it goes on and on")
+        raise DataError(f"image {sample} is damaged")
+
+    with pytest.raises(DataError, match=rf"record number {size} of {size} .*bad_share allows {size - 1}"):
+        policy.replace(take, 0, 0)
 
 
 def test_a_skipped_record_is_logged_once_with_its_name(
