@@ -173,15 +173,16 @@ def _align_one(
 
 
 def _faces_of(root: Path, output: Path, suffix: str) -> dict[Path, Path]:
-    """Return where the face of each image goes; hidden files and folders are passed over."""
+    """Return where the face of each image goes; hidden files and folders, and faces of before, are passed over."""
     if not root.is_dir():
         raise DataError(f"{root}: is no folder")
+    inside = Path(os.path.relpath(output.resolve(), root.resolve()))
     faces: dict[Path, Path] = {}
     sources: dict[Path, Path] = {}
     for source in sorted(root.rglob("*")):
         name = source.relative_to(root)
         hidden = any(part.startswith(".") for part in name.parts)
-        if hidden or source.suffix.lower() not in _SUFFIXES or not source.is_file() or output in source.parents:
+        if hidden or source.suffix.lower() not in _SUFFIXES or not source.is_file() or inside in name.parents:
             continue
         faces[source] = target = output / name.with_suffix(f".{suffix}")
         if target in sources:

@@ -117,6 +117,17 @@ def test_what_gives_no_face_is_told_and_resume_keeps_what_is_there(
     assert (tmp_path / "out" / "a" / "face.jpg").read_bytes() == b"kept"
 
 
+def test_faces_inside_of_the_folder_of_photographs_are_not_taken_for_photographs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cv2.imwrite(str(tmp_path / "one.png"), np.full((120, 90, 3), 127, np.uint8))
+    (tmp_path / "points.txt").write_text("one.png 30 40 60 40 45 60 35 80 55 80\n")
+    monkeypatch.chdir(tmp_path)
+    for images, output in ((str(tmp_path), "faces"), (".", str(tmp_path / "faces")), ("../" + tmp_path.name, "faces")):
+        report = align(AlignConfig(images, output, str(tmp_path / "points.txt"), format="png", progress=False))
+        assert (report.images, report.aligned, report.no_face) == (1, 1, [])
+
+
 @pytest.mark.parametrize("line", ["a.jpg 1 2 3", "a.jpg " + "5 " * 10, "a.jpg 1 2 3 4 5 6 7 8 9 nan"])
 def test_a_line_of_no_landmarks_is_named(tmp_path: Path, line: str) -> None:
     (tmp_path / "points.txt").write_text(f"# header\n{line}\n")
