@@ -10,7 +10,7 @@ from omegaconf import ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, MissingMandatoryValue, OmegaConfBaseException
 from yaml import YAMLError
 
-from arcdist.cli.keys import help_lines, unknown_key
+from arcdist.cli.keys import help_lines, keys_of, unknown_key
 from arcdist.errors import ConfigError
 
 T = TypeVar("T")
@@ -27,15 +27,17 @@ def parse(config_class: type[T], arguments: Sequence[str], positions: Sequence[s
     Errors: ConfigError for an unknown key, a value of the wrong type, too many positions, a key that is not given.
     """
     config = OmegaConf.structured(config_class)
+    known = {key.name for key in keys_of(config_class)}
     left = list(positions)
     rest = list(arguments)
     while rest:
         argument = rest.pop(0)
         if argument.startswith("--") and "=" not in argument:
-            key = _field(config, argument[2:].replace("-", "_"))
-            if key not in config:
+            key = argument[2:].replace("-", "_")
+            if key not in known:
                 raise unknown_key(key, config_class)
-            flag = not OmegaConf.is_missing(config, key) and isinstance(OmegaConf.select(config, key), bool)
+            key = _field(config, key)
+            flag = isinstance(OmegaConf.select(config, key), bool)
             if not flag and not rest:
                 raise ConfigError(f"--{key}: needs a value")
             _set(config, config_class, key, "true" if flag else rest.pop(0))
@@ -43,7 +45,7 @@ def parse(config_class: type[T], arguments: Sequence[str], positions: Sequence[s
             key, _, value = argument.removeprefix("--").partition("=")
             _set(config, config_class, _field(config, key), value)
         elif left:
-            OmegaConf.update(config, left.pop(0), argument)
+            _set_position(config, left.pop(0), argument)
         else:
             raise ConfigError(f"{argument!r}: is neither key=value nor expected here")
     try:
@@ -52,6 +54,13 @@ def parse(config_class: type[T], arguments: Sequence[str], positions: Sequence[s
         raise ConfigError(f"{error.full_key}: is not given; see --help") from None
     except OmegaConfBaseException as error:
         raise ConfigError(str(error).splitlines()[0]) from None
+
+
+def _set_position(config: Any, key: str, text: str) -> None:
+    try:
+        OmegaConf.update(config, key, text)
+    except OmegaConfBaseException as error:  # what OmegaConf would put other values into
+        raise ConfigError(f"{key}: {text}: {str(error).splitlines()[0]}") from None
 
 
 def _is_file(argument: str) -> bool:

@@ -102,6 +102,16 @@ def test_an_unknown_verb_and_a_missing_argument_are_refused(capsys: pytest.Captu
     assert "output: is not given" in _refused(capsys, "pack", "images")
 
 
+def test_a_key_of_a_part_may_be_an_option(capsys: pytest.CaptureFixture[str]) -> None:
+    judge = ["inspect", "a.rec", "--with", "model.pt"]
+    assert "runtime.device: 'abacus': must be" in _refused(capsys, *judge, "--runtime.device", "abacus")
+    assert "did you mean 'runtime.device'" in _refused(capsys, *judge, "--runtime.devise", "cpu")
+
+
+def test_a_name_with_an_unfinished_reference_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "images: ${a: no viable alternative" in _refused(capsys, "pack", "${a", "out.rec")
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """Return a folder of three identities' images, one of them no image."""
