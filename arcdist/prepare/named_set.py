@@ -70,7 +70,7 @@ class RecordNames:
 
     Memory: 16 bytes a line; the list is mapped.
 
-    Errors: DataError for a list whose lines begin with no key.
+    Errors: DataError for a list of which a line begins with no key.
     """
 
     def __init__(self, rec_path: Path) -> None:
@@ -87,6 +87,9 @@ class RecordNames:
             raise DataError(f"{path}: is no list of lines 'key<TAB>label<TAB>name': {error}") from None
         self._text = np.memmap(path, np.uint8, "r")
         self._starts = np.append(0, np.flatnonzero(self._text == ord("\n")) + 1)
+        self._starts = self._starts[self._starts < len(self._text)]
+        if len(self._starts) != len(self._keys):
+            raise DataError(f"{path}: {len(self._starts) - len(self._keys)} of its lines are empty; take them out")
         order = np.argsort(self._keys, kind="stable")
         self._keys, self._starts = self._keys[order], self._starts[order]
 

@@ -120,6 +120,13 @@ def test_identities_that_become_one_are_named_as_one(tmp_path: Path) -> None:
     assert read_identities(out.with_suffix(".lst"), 2) == ["ann", "bob"]
 
 
+def test_a_label_list_with_an_empty_line_is_refused(tmp_path: Path) -> None:
+    source = write(tmp_path / "all.rec", [0, 1])
+    source.with_suffix(".lst").write_text("5\t0\tann/1.jpg\n\n6\t1\tbob/2.jpg\n")
+    with pytest.raises(DataError, match=r"all\.lst: 1 of its lines are empty"):
+        repack(RepackConfig(images=str(source), output=str(tmp_path / "out.rec"), progress=False))
+
+
 def test_a_person_of_two_labels_is_counted_as_one_and_on_one_side_of_a_split(tmp_path: Path) -> None:
     source, same, out = write(tmp_path / "all.rec", list(range(40))), tmp_path / "same.txt", tmp_path / "out.rec"
     same.write_text("".join(f"{label} {label + 20}\n" for label in range(20)))
