@@ -1,11 +1,13 @@
 """Real ranks for tests, cheaply: processes forked from a server that has imported torch once."""
 
+import contextlib
 import multiprocessing
 import os
 import pickle
+import resource
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,17 @@ CONTEXT.set_forkserver_preload(
     ]
 )
 _TIMEOUT_S = 120
+
+
+@contextlib.contextmanager
+def full_disk(most: int) -> Generator[None, None, None]:
+    """Let no file of this process grow beyond so many bytes: a write raises OSError, as on a disk that is full."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (most, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def run_ranks(function: Callable[..., Any], world_size: int, *arguments: Any) -> list[Any]:

@@ -1,5 +1,6 @@
 """Verification sets: insightface's ``.bin``, a pickle of encoded images and of which pairs are the same person."""
 
+import contextlib
 import os
 import pickle
 from collections.abc import Callable, Sequence
@@ -65,6 +66,8 @@ def write_bin(path: "str | os.PathLike[str]", images: Sequence[bytes], same: Seq
         aside.write_bytes(pickle.dumps((pairs.images, pairs.same.tolist()), protocol=_PROTOCOL))
         aside.replace(path)
     except OSError as error:
+        with contextlib.suppress(OSError):
+            aside.unlink()
         raise DataError(f"{path}: cannot be written: {error.strerror}") from None
 
 

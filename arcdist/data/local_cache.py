@@ -154,18 +154,21 @@ class Copies:
     def copy(self, number: int) -> None:
         """Copy a block; OSError where that fails, or the file is another one by now."""
         aside, left = self._name(number).with_suffix(".partial"), self.bytes_of(number)
-        with open(self._path, "rb") as source, open(aside, "wb") as target:
-            source.seek(number * self._block_bytes)
-            while left:
-                chunk = source.read(min(left, _CHUNK_BYTES))
-                stat = os.fstat(source.fileno())
-                if not chunk or (stat.st_size, stat.st_mtime_ns) != (self._size, self._mtime_ns):
-                    raise OSError(f"{self._path} has changed")
-                target.write(chunk)
-                left -= len(chunk)
-            target.flush()
-            os.fsync(target.fileno())
-        aside.replace(self._name(number))
+        try:
+            with open(self._path, "rb") as source, open(aside, "wb") as target:
+                source.seek(number * self._block_bytes)
+                while left:
+                    chunk = source.read(min(left, _CHUNK_BYTES))
+                    stat = os.fstat(source.fileno())
+                    if not chunk or (stat.st_size, stat.st_mtime_ns) != (self._size, self._mtime_ns):
+                        raise OSError(f"{self._path} has changed")
+                    target.write(chunk)
+                    left -= len(chunk)
+                target.flush()
+                os.fsync(target.fileno())
+            aside.replace(self._name(number))
+        finally:
+            aside.unlink(missing_ok=True)
 
     def _name(self, number: int) -> Path:
         return self.stem.with_name(f"{self.stem.name}.{number}.block")

@@ -88,9 +88,12 @@ def _same_lines(labels: np.ndarray, found: Suspicions) -> Iterable[str]:
 
 def _write(path: Path, lines: Iterable[str]) -> None:
     aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    with open(aside, "w", encoding="utf-8", newline="\n") as file:
-        file.writelines(f"{line}\n" for line in lines)
-    aside.replace(path)
+    try:
+        with open(aside, "w", encoding="utf-8", newline="\n") as file:
+            file.writelines(f"{line}\n" for line in lines)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
 
 
 def _draw(path: Path, rows: list[tuple[list[str], list[np.ndarray]]]) -> None:

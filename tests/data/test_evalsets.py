@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from support import full_disk
 
 from arcdist.data.evalsets import read_bin, write_bin
 from arcdist.errors import ArcdistError, DataError
@@ -155,6 +156,12 @@ def test_writing_odd_images_or_into_no_folder_is_refused(tmp_path: Path) -> None
         write_bin(tmp_path / "x.bin", IMAGES[:3], [True])
     with pytest.raises(DataError, match="cannot be written"):
         write_bin(tmp_path / "missing" / "x.bin", IMAGES[:2], [True])
+
+
+def test_a_disk_that_is_full_is_told_and_nothing_is_left_on_it(tmp_path: Path) -> None:
+    with full_disk(100), pytest.raises(DataError, match=r"out\.bin: cannot be written: File too large"):
+        write_bin(tmp_path / "out.bin", [bytes(1000)] * 2, [True])
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:

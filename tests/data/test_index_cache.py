@@ -1,12 +1,12 @@
 """A large index is parsed once, and again where one of its files has changed."""
 
 import os
-import resource
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
+from support import full_disk
 
 from arcdist.data import recordio
 from arcdist.data.index_cache import cached_index
@@ -79,13 +79,8 @@ def test_an_index_is_read_where_no_folder_takes_its_cache(rec: Path, monkeypatch
 
 
 def test_an_index_is_read_where_the_disk_is_too_full_for_its_cache(rec: Path) -> None:
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (100, before[1]))
-    try:
-        with RecordReader(rec) as reader:
-            assert reader[N + 2].payload == b"first"
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    with full_disk(100), RecordReader(rec) as reader:
+        assert reader[N + 2].payload == b"first"
     assert not list(rec.parent.glob("*.partial"))
     assert not rec.with_name("train.idx.cache").exists()
 

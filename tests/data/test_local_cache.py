@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from support import full_disk
 
 from arcdist.data.datasets import RecordDataset
 from arcdist.data.local_cache import LocalCache, LocalCacheConfig
@@ -123,6 +124,13 @@ def test_two_processes_fill_one_folder_and_a_killed_one_leaves_no_block_that_is_
     assert not list(near.glob("*.partial"))
     found = {int(block.name.split(".")[1]): block.read_bytes() for block in blocks(near)}
     assert b"".join(found[number] for number in range(len(found))) == whole
+
+
+def test_a_local_disk_that_is_full_keeps_no_part_of_a_block(tmp_path: Path) -> None:
+    (tmp_path / "far.rec").write_bytes(bytes(2 * BLOCK))
+    with full_disk(BLOCK // 2):
+        filled(tmp_path / "far.rec", tmp_path / "near")
+    assert [left.name for left in (tmp_path / "near").iterdir()] == ["lock"]
 
 
 def test_a_run_says_where_its_cache_is_and_how_large(path: Path, tmp_path: Path) -> None:

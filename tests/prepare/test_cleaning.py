@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 import pytest
 from safetensors.torch import save_file
+from support import full_disk
 
 from arcdist.backbones import create_backbone
 from arcdist.cli.main import main
@@ -119,6 +120,13 @@ def test_embeddings_of_another_set_are_refused(
         known.unlink()
     assert main(["inspect", str(faulty), f"with={known}"]) == 1
     assert re.search(complaint, capsys.readouterr().err)
+
+
+def test_a_disk_that_is_full_is_told_and_no_part_of_a_list_is_left(faulty: Path, capsys) -> None:
+    with full_disk(200):
+        assert main(["inspect", str(faulty), f"with={faulty.with_name('known.npy')}"]) == 1
+    assert "cannot be written: File too large" in capsys.readouterr().err
+    assert not list(faulty.with_suffix(".cleaning").iterdir())
 
 
 def test_pairs_have_no_labels_to_judge(data_root: Path, capsys: pytest.CaptureFixture[str]) -> None:
