@@ -1,8 +1,8 @@
 """Batches decoded by NVIDIA DALI: on the GPU that trains, or by DALI's threads.
 
 DALI decodes and flips, nothing else. Which samples it gets, and which of them are flipped, is computed here from the
-step, and it is fed encoded bytes from the map. So there is no reader of DALI's, no shuffling buffer and no epoch, and
-nothing of DALI's needs to be in a checkpoint.
+step, and it is fed encoded bytes. So there is no reader of DALI's, no shuffling buffer and no epoch, and nothing of
+DALI's needs to be in a checkpoint.
 """
 
 import importlib.util

@@ -71,10 +71,10 @@ class Headers(NamedTuple):
 class RecordReader:
     """Random access to the records of a .rec file by their keys; iteration gives them in file order.
 
-    The file is mapped, with no position that readers share: one reader may serve many threads and, forked or
-    pickled, many processes. The index takes 16 bytes a record; a large one is mapped from a cache file, once for all
-    processes of a machine. Opening checks the whole index against the size of
-    the file, and the magic of a few records; a record itself is checked when it is read.
+    The file is read at given bytes, with no position that readers share: one reader may serve many threads and, forked
+    or pickled, many processes. The index takes 16 bytes a record; a large one is mapped from a cache file, once for all
+    processes of a machine. Opening checks the whole index against the size of the file, a few records' heads and the
+    last record; any other record is checked when it is read.
 
     Args:
         path: the .rec file.
