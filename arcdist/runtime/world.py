@@ -14,6 +14,7 @@ from arcdist.runtime import allocator
 from arcdist.runtime.cores import usable_cores
 from arcdist.runtime.hang_watch import end_after
 
+_MOST_S = 100_000_000  # three years; a watch that is set to a century is refused by the system
 _LEAVING_S = 60.0
 _ANSWERING_S = 10.0  # past all timeouts of its own torch waits for who hears and does not answer
 
@@ -66,8 +67,8 @@ class RuntimeConfig:
             raise ConfigError("runtime.device: 'cuda': torch sees no CUDA device here; use runtime.device=cpu")
         if not 0 <= self.threads <= 1024:
             raise ConfigError(f"runtime.threads: {self.threads}: must be from 0 (cores shared out) to 1024")
-        if self.timeout_s < 1:
-            raise ConfigError(f"runtime.timeout_s: {self.timeout_s}: must be at least 1")
+        if not 1 <= self.timeout_s <= _MOST_S:
+            raise ConfigError(f"runtime.timeout_s: {self.timeout_s}: must be from 1 to {_MOST_S:,}")
         if self.check_every < 0:
             raise ConfigError(f"runtime.check_every: {self.check_every}: must be 0 (never) or more")
         if self.replay_every < 0:
@@ -77,8 +78,10 @@ class RuntimeConfig:
                 "runtime.replay_every: on a GPU the usual kernels give other bits each time; set "
                 "runtime.deterministic=true too"
             )
-        if self.step_timeout_s < 0:
-            raise ConfigError(f"runtime.step_timeout_s: {self.step_timeout_s}: must be 0 (no limit) or more")
+        if not 0 <= self.step_timeout_s <= _MOST_S:
+            raise ConfigError(
+                f"runtime.step_timeout_s: {self.step_timeout_s}: must be from 0 (no limit) to {_MOST_S:,}"
+            )
 
 
 @dataclass(frozen=True)

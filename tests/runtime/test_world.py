@@ -80,7 +80,10 @@ def test_a_rank_that_was_restarted_into_the_dead_ranks_store_says_so_at_once(mon
         open_world(RuntimeConfig(device="cpu"))
 
 
-@pytest.mark.parametrize(("key", "value"), [("device", "tpu"), ("threads", -1), ("timeout_s", 0)])
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("device", "tpu"), ("threads", -1), ("timeout_s", 0), ("timeout_s", 10**10), ("step_timeout_s", 10**9)],
+)
 def test_a_value_that_cannot_be_right_is_refused_by_name(key: str, value: object) -> None:
     with pytest.raises(ConfigError, match=f"runtime.{key}"):
         RuntimeConfig(**{key: value}).validate()
