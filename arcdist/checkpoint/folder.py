@@ -4,6 +4,7 @@
 removed, and what a process that died has left of either never counts.
 """
 
+import contextlib
 import hashlib
 import logging
 import os
@@ -112,12 +113,23 @@ def move_to(aside: Path, final: Path) -> None:
 
 
 def keep_weights(checkpoint: Path, to: Path) -> None:
-    """Leave a copy of a checkpoint's backbone elsewhere; a reader sees the old file or the whole new one."""
+    """Leave a copy of a checkpoint's backbone elsewhere; a reader sees the old file or the whole new one.
+
+    Errors: CheckpointError where it cannot be written; then no part of it is left.
+    """
     aside = to.with_name(f"{to.name}.partial")
-    shutil.copyfile(checkpoint / WEIGHTS, aside)
-    flush(aside)
-    aside.replace(to)
-    flush(to.parent)
+    try:
+        shutil.copyfile(checkpoint / WEIGHTS, aside)
+        flush(aside)
+        aside.replace(to)
+        flush(to.parent)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            aside.unlink()
+        raise CheckpointError(
+            f"{to}: cannot be written: {error.strerror}; the weights are in {checkpoint}, and the same command "
+            "copies them once there is room"
+        ) from error
 
 
 def remove(checkpoints: Iterable[Path]) -> None:

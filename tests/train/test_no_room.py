@@ -6,12 +6,15 @@ import os
 import resource
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from small_runs import disturb, small_config, small_trainer, weights
-from support import end_of_ranks, run_ranks
+from support import end_of_ranks, full_disk, run_ranks
 
+from arcdist.checkpoint.manager import CheckpointManager
+from arcdist.checkpoint.marker import CheckpointError
 from arcdist.cli.main import main
 from arcdist.data.torch_loader import Batch
 from arcdist.runtime.world import RuntimeConfig, World, open_world
@@ -54,6 +57,24 @@ def test_a_disk_that_is_full_meanwhile_costs_a_checkpoint_and_no_step(tmp_path: 
     lines = (tmp_path / "full/metrics.jsonl").read_text().splitlines()
     records = [json.loads(line) for line in lines if line.endswith("}")]
     assert {record["step"] for record in records} >= {1, 2, 3, 6}
+
+
+def test_a_disk_that_is_full_at_the_end_is_told_and_the_same_command_finishes(
+    tmp_path: Path, faces: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, keep = small_config(tmp_path, faces / "train.rec"), CheckpointManager.keep_weights
+
+    def keep_on_a_full_disk(*arguments: Any) -> dict[str, Any]:
+        with full_disk(1000):
+            return keep(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointManager, "keep_weights", keep_on_a_full_disk)
+        with pytest.raises(CheckpointError, match=r"model\.safetensors: cannot be written: File too large; .*step-0"):
+            small_trainer(config).run()
+    assert not list(tmp_path.glob("*.partial"))
+    small_trainer(config).run()
+    assert (tmp_path / "model.safetensors").is_file()
 
 
 def _run_without_memory(config: TrainConfig) -> str:
