@@ -11,10 +11,9 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.distributed.tensor import DTensor
 
 from arcdist.checkpoint.marker import CheckpointError
-from arcdist.checkpoint.state import BACKBONE
+from arcdist.checkpoint.state import BACKBONE, is_sharded
 from arcdist.errors import DataError
 from arcdist.runtime import collectives
 from arcdist.runtime.sharding import shard_rows
@@ -62,7 +61,7 @@ def load_arcface_torch(folder: Path, tensors: dict[str, Tensor]) -> int:
             what = "; one row a class: is it the same training set?" if name == "head.centers" else ""
             raise CheckpointError(f"{folder}: {name} is {list(shape)} there, and {list(tensor.shape)} here{what}")
     for name, tensor in tensors.items():
-        if isinstance(tensor, DTensor):
+        if is_sharded(tensor):
             mesh = tensor.device_mesh
             mine = shard_rows(len(tensor), mesh.get_local_rank("classes"), mesh.size(mesh.ndim - 1))
             _copy_rows(tensor.to_local(), found[name], mine)

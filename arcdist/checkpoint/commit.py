@@ -11,11 +11,10 @@ from safetensors import SafetensorError
 from torch import Tensor
 from torch.distributed import ProcessGroup
 from torch.distributed.checkpoint.api import CheckpointException
-from torch.distributed.tensor import DTensor
 
 from arcdist.checkpoint import folder, retention
 from arcdist.checkpoint.marker import write_marker
-from arcdist.checkpoint.state import published_weights
+from arcdist.checkpoint.state import is_sharded, published_weights
 from arcdist.checkpoint.writer import CheckedWriter
 from arcdist.runtime import collectives
 
@@ -106,7 +105,7 @@ class Save:
 def _not_finite(tensors: dict[str, Tensor]) -> str | None:
     """Return the name of the first tensor of this rank that holds a NaN or an infinity."""
     for name, tensor in tensors.items():
-        local = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+        local = tensor.to_local() if is_sharded(tensor) else tensor
         # The extremes carry NaN on, and need no second tensor of that size.
         if local.is_floating_point() and local.numel() and not all(edge.isfinite() for edge in local.aminmax()):
             return name

@@ -19,7 +19,6 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from arcdist.checkpoint import retention
 from arcdist.checkpoint.arcface_torch import is_arcface_torch
-from arcdist.checkpoint.commit import Save
 from arcdist.checkpoint.folder import (
     WEIGHTS,
     fault_of,
@@ -138,16 +137,20 @@ class CheckpointManager:
         marker = {"metrics": {}, **about, "step": step, "keys": sorted(tensors)}
         kept = (self.config.keep, self.config.keep_every, self.config.best)
         staged = self._staging.copy(tensors, self._mesh)
-        self._begin(Save(place_of(self.folder, step), states[0][1], staged, marker, self._group, *kept))
+        self._begin((place_of(self.folder, step), states[0][1], staged, marker, self._group, *kept))
         if wait or not self.config.background:
             self.wait()
 
-    def _begin(self, save: Save) -> None:
+    def _begin(self, what: tuple[Any, ...]) -> None:
+        """Begin a ``Save``, whose arguments are given."""
         pending: Future[str | None] = Future()
 
         def run() -> None:
             start = time.monotonic()
             try:
+                from arcdist.checkpoint.commit import Save  # a second to import: no step waits for it
+
+                save = Save(*what)
                 fault = save.write()
                 if fault and collectives.rank() == 0:
                     _log.warning("NOT SAVED: %s; training goes on, and the checkpoints before it stay", fault)

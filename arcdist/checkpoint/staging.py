@@ -8,9 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor
 
-from arcdist.checkpoint.state import AVERAGE, BACKBONE
+from arcdist.checkpoint.state import AVERAGE, BACKBONE, is_sharded
 from arcdist.runtime import collectives
 
 
@@ -46,7 +45,9 @@ class Staging:
             tensor = tensors[name]
             buffer.copy_(_local(tensor), non_blocking=True)
             copies[name] = buffer
-            if isinstance(tensor, DTensor):
+            if is_sharded(tensor):
+                from torch.distributed.tensor import DTensor
+
                 place = (_on_cpu(tensor.device_mesh, mesh), tensor.placements)
                 copies[name] = DTensor.from_local(
                     buffer, *place, run_check=False, shape=tensor.shape, stride=tensor.stride()
@@ -62,7 +63,7 @@ def _on_cpu(mesh: DeviceMesh, ranks: DeviceMesh | None) -> DeviceMesh | None:
 
 
 def _local(tensor: Tensor) -> Tensor:
-    return tensor.to_local() if isinstance(tensor, DTensor) else tensor.detach()
+    return tensor.to_local() if is_sharded(tensor) else tensor.detach()
 
 
 def _of_this_rank(tensors: Mapping[str, Tensor]) -> list[str]:
@@ -75,7 +76,7 @@ def _of_this_rank(tensors: Mapping[str, Tensor]) -> list[str]:
     mine = []
     whole = (BACKBONE, AVERAGE)
     for name, tensor in sorted(tensors.items(), key=lambda item: (not item[0].startswith(whole), -item[1].nbytes)):
-        if isinstance(tensor, DTensor):
+        if is_sharded(tensor):
             mine.append(name)
             continue
         owner = 0 if name.startswith(whole) else loads.index(min(loads))

@@ -5,13 +5,16 @@ another number of ranks than wrote it. Everything else is the same on every rank
 """
 
 from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
-from torch.distributed.tensor import DTensor, Replicate, Shard
 
 from arcdist.runtime.groups import class_mesh
+
+if TYPE_CHECKING:
+    from torch.distributed.tensor import DTensor
 
 BACKBONE = "backbone."  # begins the names of its tensors
 AVERAGE = "average."  # begins those of the moving average of them
@@ -70,9 +73,18 @@ def published_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
+def is_sharded(tensor: Tensor) -> "TypeGuard[DTensor]":
+    """Return whether it is this rank's part of a tensor of global shape."""
+    if type(tensor) in (Tensor, nn.Parameter):
+        return False
+    from torch.distributed.tensor import DTensor  # a second to import: a run on one rank has none
+
+    return isinstance(tensor, DTensor)
+
+
 def replicated(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return those of ``training_tensors`` that every rank holds whole."""
-    return {name: tensor for name, tensor in tensors.items() if not isinstance(tensor, DTensor)}
+    return {name: tensor for name, tensor in tensors.items() if not is_sharded(tensor)}
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> Iterator[tuple[nn.Parameter, str, Tensor]]:
@@ -86,6 +98,8 @@ def _global_rows(rows: Tensor, count: int, mesh: DeviceMesh | None) -> Tensor:
     """Return this rank's rows as a part of the global ``[count, …]``, sharing their memory."""
     if mesh is None:
         return rows
+    from torch.distributed.tensor import DTensor, Replicate, Shard
+
     shape = torch.Size((count, *rows.shape[1:]))
     placements = [*[Replicate()] * (mesh.ndim - 1), Shard(0)]
     return DTensor.from_local(rows, mesh, placements, run_check=False, shape=shape, stride=rows.stride())

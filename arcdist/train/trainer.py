@@ -14,7 +14,6 @@ import arcdist
 from arcdist.checkpoint.arcface_torch import is_arcface_torch, load_arcface_torch
 from arcdist.checkpoint.manager import CheckpointManager
 from arcdist.checkpoint.marker import CheckpointError, read_marker
-from arcdist.checkpoint.reader import load
 from arcdist.checkpoint.state import replicated, training_tensors
 from arcdist.data.torch_loader import Batch
 from arcdist.errors import ConfigError
@@ -270,6 +269,8 @@ class Trainer:
             return 0.0
         marker = read_marker(found)
         check_same_run(found, marker, self.config, num_classes=self.dataset.num_classes, images=len(self.dataset))
+        from arcdist.checkpoint.reader import load  # a second to import: a run that begins needs it not
+
         load(found, self._tensors(), checked=True)
         self.step.count = marker["step"]
         if marker["scaler"] and self.step.scaler.is_enabled():
