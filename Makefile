@@ -17,7 +17,7 @@ TORCH := $(if $(UV_FIND_LINKS),,--torch-backend=$(if $(shell command -v nvidia-s
 help:
 	@echo "make demo    render faces, train on $(RANKS) ranks, verify on people never seen: about 5 minutes on 2 cores"
 	@echo "make test    lint, type checks, tests"
-	@echo "make bench   measure head, step and loaders against what others do, in minutes on 2 cores, which should be idle"
+	@echo "make bench   measure head, loaders, parts, protocols and step, in under 10 minutes on 2 cores, which should be idle"
 	@echo "make soak    kill ranks, nodes and links of runs for up to 30 minutes, as root, and write runs/soak.json"
 	@echo "make docs    the site of docs/ in site/, built strictly"
 	@echo "make package a wheel and a source archive in dist/, checked"
@@ -58,6 +58,8 @@ bench: setup
 	@mkdir -p runs/bench
 	$(BIN)/arcdist bench head --quick --json runs/bench/head.json pictures=runs/bench
 	$(BIN)/arcdist bench data --quick --json runs/bench/data.json
+	$(BIN)/arcdist bench parts --quick --json runs/bench/parts.json
+	$(BIN)/arcdist bench evaluate --quick --json runs/bench/evaluate.json
 	$(BIN)/arcdist bench step --quick --json runs/bench/step.json
 
 soak: setup

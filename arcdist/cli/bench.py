@@ -18,6 +18,7 @@ from arcdist.bench.fuzz_sets import Sets
 from arcdist.bench.fuzz_weights import Checkpoints, Weights
 from arcdist.bench.guards import GuardsConfig, bench_guards
 from arcdist.bench.head import HeadBenchConfig, bench_head
+from arcdist.bench.parts import PartsConfig, bench_parts, parts_tables
 from arcdist.bench.plan_check import PlanBenchConfig, bench_plan, check_tables
 from arcdist.bench.stall import StallConfig, bench_stall
 from arcdist.bench.step import StepBenchConfig, bench_step, step_tables
@@ -56,6 +57,11 @@ def _head(config: HeadBenchConfig) -> int:
 
 def _step(config: StepBenchConfig) -> int:
     _show(step_tables(bench_step(config, lambda so_far: write_json(config.json, so_far) if config.json else None)))
+    return 0
+
+
+def _parts(config: PartsConfig) -> int:
+    _show(parts_tables(bench_parts(config, lambda so_far: write_json(config.json, so_far) if config.json else None)))
     return 0
 
 
@@ -183,6 +189,7 @@ class Bench:
 BENCHES = {
     "head": Bench("head [--quick] [--classes N,N,…] [key=value …] [--json PATH]", HeadBenchConfig, _head),
     "step": Bench("step [--quick] [--backbones NAME,NAME,…] [key=value …] [--json PATH]", StepBenchConfig, _step),
+    "parts": Bench("parts [--quick] [parts=NAME,…] [key=value …] [--json PATH]", PartsConfig, _parts),
     "plan": Bench("plan [--quick] [parts=memory,time] [key=value …] [--json PATH]", PlanBenchConfig, _plan),
     "data": Bench("data [FILE.rec] [--quick] [key=value …] [--json PATH]", DataBenchConfig, _data, ("file",)),
     "evaluate": Bench("evaluate [--quick] [cases=NAME,…] [key=value …] [--json PATH]", EvaluateBenchConfig, _evaluate),

@@ -23,7 +23,7 @@ VERBS = {
     "inspect": "say what a .rec or .bin holds, check every record of it, or its labels with a trained model",
     "migrate": "print the command that trains what a configuration file of arcface_torch says",
     "reproduce": "train a table of the ArcFace paper again, cell by cell, and print it beside the paper's",
-    "bench": "measure the head, the whole step or the loaders beside others; damage files, kill runs",
+    "bench": "measure the head, the whole step, its parts or the loaders beside others; damage files, kill runs",
     "doctor": "say whether a machine, or the ranks on several, are fit to train, and what to do where they are not",
     "plan": "say what a configuration needs on a cluster: memory, time, communication, cost",
 }

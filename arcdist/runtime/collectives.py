@@ -209,8 +209,8 @@ def all_reduce_sum(value: Tensor, group: ProcessGroup | None = None) -> Tensor:
 
 
 @torch.no_grad()
-def sum_in_place(value: Tensor, group: ProcessGroup) -> None:
-    """Make ``value`` the sum over the ranks of a group, the same bits on each."""
+def sum_in_place(value: Tensor, group: ProcessGroup | None = None) -> None:
+    """Make ``value`` the sum over all ranks, or those of a group, the same bits on each."""
     dist.all_reduce(value, ReduceOp.SUM, group=group)
 
 
