@@ -180,12 +180,13 @@ def _join(images: ImageList, output: Path, paths: list[Path], work: Path) -> tup
             lines.write("name\tlabel\n")
             lines.writelines(f"{name}\t{label}\n" for name, label in zip(images.names, images.labels(), strict=True))
         if output.suffix == ".npy":
-            rows, start = np.lib.format.open_memmap(aside, "w+", np.float32, shape), 0
-            for path in paths:
-                block = np.load(path)
-                rows[start : start + len(block)] = block
-                start += len(block)
-            rows.flush()
+            header = {"descr": np.dtype(np.float32).str, "fortran_order": False, "shape": shape}
+            with open(aside, "wb") as file:  # not mapped: a page that a full disk has no room for ends the process
+                np.lib.format.write_array_header_1_0(file, header)
+                for path in paths:
+                    file.write(np.load(path).astype(np.float32, copy=False).data)
+                file.flush()
+                os.fsync(file.fileno())
         else:
             save_file({"embeddings": np.concatenate([np.load(path) for path in paths])}, aside)
         index_aside.replace(index)

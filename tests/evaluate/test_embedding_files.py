@@ -1,3 +1,7 @@
+import os
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import cv2
@@ -76,6 +80,40 @@ def test_the_file_is_the_same_bit_for_bit_on_any_number_of_ranks(count: int, tmp
         assert sum(given) == 2 * count  # each image and its mirror image, by one rank
         files.append((output.read_bytes(), output.with_suffix(".tsv").read_bytes()))
     assert files[0] == files[1] == files[2]
+
+
+def _write_into(source: Path, small_disk: Path) -> None:
+    """Write rows of 16 KiB: on a disk of 400 KiB there is room for the blocks, and none for the whole."""
+    net = Counting()
+    net.net = nn.Sequential(nn.Flatten(), nn.Linear(3 * SIZE**2, 4096))
+    try:
+        write(source, small_disk / "out.npy", net=net)
+    except DataError as error:
+        sys.exit(f"told: {error}")
+
+
+_UNSHARE = ["unshare", "--user", "--map-root-user", "--mount"]
+
+
+def _may_mount() -> bool:
+    found = shutil.which("unshare") is not None
+    return found and subprocess.run([*_UNSHARE, "true"], check=False, capture_output=True).returncode == 0
+
+
+@pytest.mark.skipif(not _may_mount(), reason="this user may mount no disk here")
+def test_a_disk_without_room_for_the_whole_file_is_told(tmp_path: Path) -> None:
+    source, disk = folder_of(tmp_path / "faces", 13), tmp_path / "disk"
+    disk.mkdir()
+    code = "import sys, test_embedding_files as tests; tests._write_into(*map(tests.Path, sys.argv[1:]))"
+    mount = f'mount -t tmpfs -o size=400k tmpfs {disk} && exec "$@"'
+    folders = os.pathsep.join([str(Path(__file__).parent), *sys.path])
+    command = [*_UNSHARE, "sh", "-c", mount, "sh", sys.executable, "-c", code, str(source), str(disk)]
+    ended = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": folders}, check=False, capture_output=True, text=True, timeout=100
+    )
+    assert ended.returncode == 1, ended.stderr
+    assert "told: " in ended.stderr
+    assert "out.npy: cannot be written: [Errno 28] No space left on device" in ended.stderr
 
 
 def test_rows_are_the_unnormalised_embeddings_in_the_order_of_the_index(tmp_path: Path) -> None:
