@@ -83,10 +83,12 @@ class Floors:
         exponentials, copied = torch.empty_like(block), torch.empty_like(source)
         exp_s = self._best_s(lambda: torch.exp(block, out=exponentials))
         copy_s = self._best_s(lambda: copied.copy_(source))
-        read_and_written = 2 * source.numel() * source.element_size()
+        in_place_s = self._best_s(lambda: copied.add_(source))  # a copy also reads what it overwrites
+        each = source.numel() * source.element_size()
         return {
             "exp_g_per_s": round(block.numel() / exp_s / 1e9, 3),
-            "copy_gb_per_s": round(read_and_written / copy_s / 1e9, 2),
+            "copy_gb_per_s": round(2 * each / copy_s / 1e9, 2),
+            "in_place_gb_per_s": round(3 * each / in_place_s / 1e9, 2),
         }
 
     def _best_s(self, work: Callable[[], Any]) -> float:

@@ -77,11 +77,13 @@ class Part:
         methods: by what is done.
         moved: bytes that a step has to read and write, or to send and receive, on all ranks; 0: it multiplies.
         operations: multiplications and additions of a step; 0: it only moves.
+        rate: of the floors, that bounds the bytes moved: of a copy, or of an update in place.
     """
 
     methods: Callable[[str], tuple[PartMethod, ...]]
     moved: Callable[[PartCase], float]
     operations: Callable[[PartCase], float]
+    rate: str = "copy_gb_per_s"
 
     def method(self, what: str, name: str) -> PartMethod:
         """Return a way to do it by its name."""
@@ -90,7 +92,7 @@ class Part:
     def floor(self, case: PartCase, method: PartMethod, floors: Mapping[str, Any]) -> dict[str, float]:
         """Return the seconds that this machine's best rates allow, and the bytes or operations that they are of."""
         if moved := self.moved(case):
-            return {"moved_bytes": moved, "floor_seconds": moved / (floors["copy_gb_per_s"] * 1e9)}
+            return {"moved_bytes": moved, "floor_seconds": moved / (floors[self.rate] * 1e9)}
         rates = [row["gflop_per_s"] for row in floors["products"] if row["dtype"] == method.precision]
         operations = self.operations(case)
         return {"operations": operations} | ({"floor_seconds": operations / (max(rates) * 1e9)} if rates else {})

@@ -103,4 +103,5 @@ OPTIMIZER_PART = Part(
     methods=lambda what: _METHODS,
     moved=lambda case: _COPIES[case.what] * weights_bytes(case),
     operations=lambda case: 0,
+    rate="in_place_gb_per_s",
 )

@@ -33,6 +33,11 @@ _CHECKED_ROWS, _CHECKED_NET = 4, "tiny"
 _FLOOR_CLASSES, _FLOOR_REPEATS = 10_000, 3
 _BUSY_SHARE = 0.25
 _EMBEDDING_DIM = 512
+_FLOOR_WORDS = {
+    "backbone": "the best product",
+    "optimizer": "adding one tensor to another in place",
+    "communication": "a copy",
+}
 
 
 @dataclass
@@ -242,6 +247,6 @@ def _table(part: str, rows: Sequence[Mapping[str, Any]]) -> Table:
             f"{row['speedup']:.2f}" if "speedup" in row else "–",
             f"{row['error']:.0e}",
         )
-    floor = "the best product" if part == "backbone" else "a plain copy"
+    floor = _FLOOR_WORDS[part]
     table.caption = f"of floor: 100% would be as fast as {floor} on this machine. ×: times as fast as the first."
     return table

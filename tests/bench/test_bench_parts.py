@@ -32,7 +32,9 @@ def test_three_ranks_get_what_they_have_to(what: str) -> None:
 def test_an_update_is_held_against_the_papers(what: str) -> None:
     case = PartCase("optimizer", what, "tiny", 0, "cpu")
     assert all(error < 1 for error in _shares_of_limit(case).values())
-    bytes_moved = OPTIMIZER_PART.floor(case, OPTIMIZER_PART.method(what, "loop"), {"copy_gb_per_s": 10.0})
+    bytes_moved = OPTIMIZER_PART.floor(
+        case, OPTIMIZER_PART.method(what, "loop"), {"in_place_gb_per_s": 10.0, "copy_gb_per_s": 5.0}
+    )
     assert bytes_moved["floor_seconds"] == pytest.approx({"sgd": 5, "adamw": 7}[what] * weights_bytes(case) / 1e10)
 
 
