@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from arcdist.cli.arguments import help_page, parse, wants_help
-from arcdist.cli.keys import help_lines
+from arcdist.cli.keys import help_lines, keys_of
 from arcdist.data.synthetic import SyntheticConfig, write_pairs, write_record
 from arcdist.errors import ConfigError
 from arcdist.evaluate.report import write_json
@@ -70,12 +70,19 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _words(arguments: Sequence[str]) -> list[str]:
-    """Return the arguments that are no keys."""
+    """Return the arguments that are no keys, and no values of one."""
     return [
         argument
         for before, argument in zip(["", *arguments], arguments)
-        if "=" not in argument and not argument.startswith("--") and before != "--json"
+        if "=" not in argument and not argument.startswith("--") and not _takes_value(before)
     ]
+
+
+def _takes_value(argument: str) -> bool:
+    """Return whether the argument after this one is its value: of ``--key``, unless that is true or false."""
+    kinds = (PackArguments, RepackArguments, PairsArguments, RenderArguments)
+    flags = {key.name for kind in kinds for key in keys_of(kind) if isinstance(key.default, bool)}
+    return argument.startswith("--") and "=" not in argument and argument[2:].replace("-", "_") not in flags
 
 
 def _with_one_source(arguments: Sequence[str]) -> Sequence[str]:

@@ -120,6 +120,14 @@ def test_identities_that_become_one_are_named_as_one(tmp_path: Path) -> None:
     assert read_identities(out.with_suffix(".lst"), 2) == ["ann", "bob"]
 
 
+def test_an_option_with_a_value_may_stand_anywhere(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    two = [str(write(tmp_path / f"{name}.rec", [0, 0, 1])) for name in "ab"]
+    out, option = str(tmp_path / "out.rec"), ["--min-images", "2"]
+    for words in ([*option, *two, out], [*two, *option, out], [*two, out, *option]):
+        assert main(["pack", "--progress", *words]) == 0
+        assert "4 images of 2 identities; 2 images of" in capsys.readouterr().out
+
+
 def test_a_label_list_with_an_empty_line_is_refused(tmp_path: Path) -> None:
     source = write(tmp_path / "all.rec", [0, 1])
     source.with_suffix(".lst").write_text("5\t0\tann/1.jpg\n\n6\t1\tbob/2.jpg\n")
