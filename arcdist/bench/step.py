@@ -123,7 +123,8 @@ def step_tables(result: Mapping[str, Any]) -> list[Table]:
     for backbone in dict.fromkeys(row["case"]["backbone"] for row in result["rows"]):
         rows = [row for row in result["rows"] if row["case"]["backbone"] == backbone]
         case = rows[0]["case"]
-        sizes = f"{case['num_classes']:,} classes, batch size {case['batch_size']}, {case['ranks']} ranks"
+        ranks = f"{case['ranks']} rank{'s' * (case['ranks'] > 1)}"
+        sizes = f"{case['num_classes']:,} classes, batch size {case['batch_size']}, {ranks}"
         table = Table(title=f"{backbone}: {sizes}", box=box.SIMPLE, title_justify="left", caption_justify="left")
         table.add_column("step", no_wrap=True)
         for heading in ("ms", "±", "images/s", "peak MiB", "first s", "×", "× same allocator"):

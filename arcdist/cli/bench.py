@@ -160,7 +160,7 @@ def _picture(config: PictureConfig) -> int:
         for what, stretches in (("step", step.parts), ("collectives", step.collectives)):
             lanes.append((f"rank {rank}, {what}", [(s.name, s.start_ms, s.end_ms) for s in stretches]))
     try:
-        step_lanes(Path(config.picture), lanes, PARTS, f"{len(steps)} ranks, by torch.profiler")
+        step_lanes(Path(config.picture), lanes, PARTS, f"{len(steps)} rank{'s' * (len(steps) > 1)}, by torch.profiler")
     except (OSError, ValueError) as error:
         raise DataError(f"picture: {config.picture}: cannot be written: {error}") from error
     print(config.picture)
