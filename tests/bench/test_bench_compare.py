@@ -9,7 +9,7 @@ import pytest
 from arcdist.cli.main import main
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
-FILES = ["bench_data.intel_amx", "bench_evaluate.intel_avx512", "bench_head.85742.intel_amx", "guards.intel_amx"]
+FILES = ["bench_data.intel_amx", "bench_evaluate.intel_avx512", "bench_head.85742.intel_amx", "guards.intel_avx512"]
 FILES += ["stall.intel_avx512", "bench_cleaning.sface", "soak", "fuzz"]
 
 
