@@ -7,8 +7,6 @@ import pickle
 import random
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 from pathlib import Path
@@ -23,7 +21,6 @@ from torch.distributed.tensor import DTensor
 from arcdist.checkpoint import retention
 from arcdist.checkpoint.commit import Save
 from arcdist.checkpoint.folder import newest_checkpoint
-from arcdist.checkpoint.lock import RunLock
 from arcdist.checkpoint.manager import CheckpointConfig, CheckpointManager
 from arcdist.checkpoint.marker import MARKER, CheckpointError, read_marker, write_marker
 from arcdist.checkpoint.reader import load
@@ -362,44 +359,6 @@ def test_the_best_and_every_nth_stay_beside_the_newest() -> None:
     assert [int(path.name[5:]) for path in dropped] == [1, 3, 5, 9]
     assert retention.beats("lfw.accuracy", 0.95, found)
     assert not retention.beats("lfw.accuracy", 0.9, found)
-
-
-def test_a_folder_that_another_process_writes_into_is_refused(tmp_path: Path) -> None:
-    held = _holder(tmp_path)
-    try:
-        with pytest.raises(CheckpointError, match="is writing into this folder"):
-            RunLock(tmp_path)
-    finally:
-        held.kill()
-        held.wait()
-    RunLock(tmp_path)
-
-
-def test_a_refusal_leaves_no_file_open(tmp_path: Path) -> None:
-    held = _holder(tmp_path)
-    try:
-        with pytest.raises(CheckpointError) as refused:  # keeps the frames of what was refused, and so its file
-            RunLock(tmp_path)
-        files = [path.resolve() for path in Path("/proc/self/fd").iterdir()]
-        assert tmp_path / ".lock" not in files, refused.value
-    finally:
-        held.kill()
-        held.wait()
-
-
-def test_a_lock_that_cannot_be_written_is_told(tmp_path: Path) -> None:
-    (tmp_path / ".lock").mkdir()
-    with pytest.raises(CheckpointError, match=r"\.lock: cannot be written: Is a directory"):
-        RunLock(tmp_path)
-
-
-def _holder(folder: Path) -> subprocess.Popen:
-    """Return a process that holds the lock of a folder."""
-    code = f"import pathlib, time; from arcdist.checkpoint.lock import RunLock; lock = RunLock(pathlib.Path({str(folder)!r})); print(flush=True); time.sleep(60)"  # noqa: E501
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE)
-    assert process.stdout is not None
-    process.stdout.readline()
-    return process
 
 
 def test_a_folder_without_room_is_refused_before_the_first_step(tmp_path: Path) -> None:
