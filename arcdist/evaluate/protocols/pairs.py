@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, cast
@@ -50,58 +50,59 @@ class _Folds:
 
 
 @dataclass
-class PairsTxtConfig(_Folds):
+class _OneList(_Folds):
+    pairs: str = ""
+
+    read: ClassVar[Callable[[str], PairList]]
+
+    def plan(self, index: FaceIndex) -> Plan:
+        """Return what is to be done."""
+        return self._plan(index, self.read(named("pairs", self.pairs)), self.pairs)
+
+
+@dataclass
+class PairsTxtConfig(_OneList):
     """Pairs in LFW's form: LFW View 1 and View 2, XQLFW; images are ``NAME/NAME_0001.jpg``."""
 
     pairs: str = field(default="", metadata={"help": "pairs.txt"})
 
-    def plan(self, index: FaceIndex) -> Plan:
-        """Return what is to be done."""
-        return self._plan(index, read_lfw(named("pairs", self.pairs)), self.pairs)
+    read: ClassVar[Callable[[str], PairList]] = staticmethod(read_lfw)
 
 
 @dataclass
-class TwoLinesConfig(_Folds):
+class TwoLinesConfig(_OneList):
     """Pairs in the form of CALFW and CPLFW, two lines each; images are ``NAME_0001.jpg``."""
 
     pairs: str = field(default="", metadata={"help": "pairs_CALFW.txt or pairs_CPLFW.txt"})
 
-    def plan(self, index: FaceIndex) -> Plan:
-        """Return what is to be done."""
-        return self._plan(index, read_two_lines(named("pairs", self.pairs)), self.pairs)
+    read: ClassVar[Callable[[str], PairList]] = staticmethod(read_two_lines)
 
 
 @dataclass
-class SimilarConfig(_Folds):
+class SimilarConfig(_OneList):
     """SLLFW: LFW's genuine pairs, and impostors who look alike; images are ``NAME/NAME_0001.jpg``."""
 
     pairs: str = field(default="", metadata={"help": "pair_SLLFW.txt"})
 
-    def plan(self, index: FaceIndex) -> Plan:
-        """Return what is to be done."""
-        return self._plan(index, read_sllfw(named("pairs", self.pairs)), self.pairs)
+    read: ClassVar[Callable[[str], PairList]] = staticmethod(read_sllfw)
 
 
 @dataclass
-class AgesConfig(_Folds):
+class AgesConfig(_OneList):
     """AgeDB, pairs so many years apart; images are ``STEM.jpg``, within ``03_Protocol_Images``."""
 
     pairs: str = field(default="", metadata={"help": "04_FINAL_protocol_30_years.mat"})
 
-    def plan(self, index: FaceIndex) -> Plan:
-        """Return what is to be done."""
-        return self._plan(index, read_agedb(named("pairs", self.pairs)), self.pairs)
+    read: ClassVar[Callable[[str], PairList]] = staticmethod(read_agedb)
 
 
 @dataclass
-class LabeledConfig(_Folds):
+class LabeledConfig(_OneList):
     """Pairs as insightface's packer takes them, ``path1 path2 1``."""
 
     pairs: str = field(default="", metadata={"help": "pairs_label.txt"})
 
-    def plan(self, index: FaceIndex) -> Plan:
-        """Return what is to be done."""
-        return self._plan(index, read_labeled(named("pairs", self.pairs)), self.pairs)
+    read: ClassVar[Callable[[str], PairList]] = staticmethod(read_labeled)
 
 
 @dataclass
