@@ -54,10 +54,10 @@ def slow_link(
     """
     with tempfile.TemporaryDirectory() as scratch, two_hosts() as hosts:
         subject = Subject(Path(scratch), _STEPS, launch, extra=("runtime.timeout_s=100",))
-        clean, clean_s, _ = _run(subject, "clean", hosts, into)
+        clean, _ = _run(subject, "clean", hosts, into)
         for host in hosts:
             _tc(host, "add", "dev", host.interface, "root", *_SLOW)
-        lossy, lossy_s, codes = _run(subject, "lossy", hosts, into)
+        lossy, codes = _run(subject, "lossy", hosts, into)
         dropped = sum(_dropped(host) for host in hosts)
         done()
         same = lossy.equals(clean)
@@ -65,8 +65,8 @@ def slow_link(
         "link": " ".join(_SLOW),
         "steps": _STEPS,
         "packets_dropped": dropped,
-        "clean_run_s": round(clean_s, 2),
-        "run_s": round(lossy_s, 2),
+        "clean_run_s": round(clean.train_s, 2),
+        "run_s": round(lossy.train_s, 2),
         "bit_identical": same,
         "survived": same and dropped > 0 and codes == [0, 0],
     }
@@ -74,8 +74,8 @@ def slow_link(
 
 def _run(
     subject: Subject, name: str, hosts: list[Host], into: Callable[[Host], dict[str, Any]]
-) -> tuple[Ended, float, list[int]]:
-    """Do a run on both hosts; return how it ended, its seconds of training and the launchers' exit codes."""
+) -> tuple[Ended, list[int]]:
+    """Do a run on both hosts; return how it ended and the launchers' exit codes."""
     endpoint = f"{hosts[0].address}:{RENDEZVOUS_PORT}"
     with contextlib.ExitStack() as started:
         nodes = [
@@ -85,8 +85,7 @@ def _run(
             for node, host in enumerate(hosts)
         ]
         codes = [node.wait(subject.timeout_s + subject.steps) for node in nodes]
-        ended = Ended(nodes[0])
-    return ended, ended.train_s, codes
+        return Ended(nodes[0]), codes
 
 
 def _tc(host: Host, *what: str) -> None:

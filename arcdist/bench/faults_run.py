@@ -102,6 +102,9 @@ class Ended:
         start_s: how long its ranks took to their first step.
         step_s: how long a step took, with its share of evaluations and checkpoints.
 
+    Attributes:
+        train_s: seconds of training.
+
     Errors: LaunchedRunError where it has not finished.
     """
 
