@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from arcdist.train.work import PEAK_TFLOP_PER_S
+
 _GB = 1e9
 _CONVOLUTIONS = 0.5  # of the matmul rate that a GPU's convolutions reach; an assumption
 _HEAD = 0.7  # of the matmul rate that the head's products reach on a GPU; an assumption
@@ -62,9 +64,9 @@ GPUS = {
     machine.name: machine
     for machine in (
         _gpu("h200", 790, 4300, 141, 450, "products and copies measured on one card"),
-        _gpu("h100", _MATMULS * 989, _COPIES * 3350, 80, 450, _SHEET),
-        _gpu("a100", _MATMULS * 312, _COPIES * 2039, 80, 300, _SHEET),
-        _gpu("v100", _MATMULS * 125, _COPIES * 900, 32, 150, _SHEET),
+        _gpu("h100", _MATMULS * PEAK_TFLOP_PER_S["H100"], _COPIES * 3350, 80, 450, _SHEET),
+        _gpu("a100", _MATMULS * PEAK_TFLOP_PER_S["A100"], _COPIES * 2039, 80, 300, _SHEET),
+        _gpu("v100", _MATMULS * PEAK_TFLOP_PER_S["V100"], _COPIES * 900, 32, 150, _SHEET),
     )
 }
 
