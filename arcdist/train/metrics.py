@@ -37,6 +37,7 @@ class Metrics:
         quiet: true on every other rank, which records nothing.
         train_s: seconds of training before this process began.
         trackers: who else is told; rank 0's.
+        work: tells each record's arithmetic and memory.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Metrics:
         quiet: bool,
         train_s: float = 0.0,
         trackers: FanOut | None = None,
+        work: Work | None = None,
     ) -> None:
         self.trackers = trackers
         self.every, self.total_steps, self.first_step = every, total_steps, first_step
@@ -59,7 +61,7 @@ class Metrics:
         self._names: list[str] = []
         self._steps_between_lines = every * math.ceil(total_steps / every / _MOST_LINES)
         self._rising = RisingLoss()
-        self.work: Work | None = None  # which tells of arithmetic and memory, if set
+        self._work = work
         self._torn = False  # whether the file's last line may be cut
         self._mark = time.monotonic()
         self._recorded_step, self._recorded_s, self._recorded_wait_s = first_step, train_s, 0.0
@@ -114,8 +116,8 @@ class Metrics:
             self._rising.look_at(step, loss)
         stall = waited / max(seconds, 1e-9)
         values = {"loss": loss, "learning_rate": learning_rate, "images_per_s": rate, "data_wait_share": stall}
-        if self.work is not None and not self.quiet:
-            values |= self.work.told(step, rate)
+        if self._work is not None and not self.quiet:
+            values |= self._work.told(step, rate)
             self.resume()  # counting takes a second or more, once
         self.write(step, {**values, **dict(zip(self._names, parts)), **more})
         if self._bar:

@@ -101,8 +101,8 @@ class Trainer:
             quiet=not world.is_first,
             train_s=trained_s,
             trackers=self._open_trackers(),
+            work=Work(self.step.backbone, self.step.head, self._image_size, world.size, world.device),
         )
-        self.metrics.work = Work(self.step.backbone, self.step.head, self._image_size, world.size, world.device)
         self.profile = StepProfile(config.train.profile, self.folder, world.rank, world.device)
         self.watch = HangWatch(config.runtime.step_timeout_s, world.rank)
         self.scores: dict[str, Scored] = {}
