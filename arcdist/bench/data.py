@@ -16,6 +16,7 @@ from rich.progress import Progress
 from rich.table import Table
 
 from arcdist.bench import machine
+from arcdist.bench.choices import check_known
 from arcdist.bench.loaders import BATCHES, METHODS, Batches, Feed
 from arcdist.bench.timing import spread
 from arcdist.data.dali_loader import has_dali
@@ -45,8 +46,7 @@ class DataBenchConfig:
 
     def validate(self) -> None:
         """Raise ConfigError where a value cannot be right."""
-        if unknown := [name for name in self.methods if name not in METHODS]:
-            raise ConfigError(f"methods: {unknown[0]!r}: must be of {', '.join(METHODS)}")
+        check_known("methods", self.methods, METHODS)
         if self.batch_size < 1 or min(self.threads, self.rounds, self.batches) < 0:
             raise ConfigError("batch_size: must be at least 1; threads, rounds and batches: not negative")
 

@@ -12,6 +12,7 @@ import torch
 
 from arcdist.bench import machine
 from arcdist.bench.cases import METHODS, Case, Method
+from arcdist.bench.choices import check_device, check_known
 from arcdist.bench.floors import Floors, products_s
 from arcdist.bench.gradients import GradientErrors, target_cosine
 from arcdist.bench.timing import ALLOCATORS, Measured, Turns, spread
@@ -61,9 +62,8 @@ class HeadBenchConfig:
         for name, values in (("classes", self.classes), ("batch", self.batch), ("ranks", self.ranks)):
             if any(value < 1 for value in values):
                 raise ConfigError(f"{name}: {','.join(map(str, values))}: must be at least 1, each")
-        for name, values, known in (("methods", self.methods, METHODS), ("allocators", self.allocators, ALLOCATORS)):
-            if unknown := [value for value in values if value not in known]:
-                raise ConfigError(f"{name}: {unknown[0]!r}: must be of {', '.join(known)}")
+        check_known("methods", self.methods, METHODS)
+        check_known("allocators", self.allocators, ALLOCATORS)
         if not (self.batch and self.ranks and self.allocators):
             raise ConfigError("batch, ranks and allocators: name one at least")
         if uneven := [(rows, ranks) for rows in self.batch for ranks in self.ranks if rows % ranks]:
@@ -73,10 +73,7 @@ class HeadBenchConfig:
                 raise ConfigError(f"{name}: {getattr(self, name)}: must be at least 1")
         if self.rounds < 0 or self.threads < 0 or not self.turn_s >= 0 or not self.limit_s >= 0:
             raise ConfigError("rounds, threads, turn_s and limit_s: must not be negative")
-        if self.device not in ("auto", "cpu", "cuda"):
-            raise ConfigError(f"device: {self.device!r}: must be auto, cpu or cuda")
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise ConfigError("device: cuda: torch finds no GPU here; use device=cpu")
+        check_device(self.device)
 
     def resolved_device(self) -> str:
         """Return cpu or cuda."""

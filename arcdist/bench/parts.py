@@ -13,6 +13,7 @@ from rich.table import Table
 
 from arcdist.backbones import backbone_names
 from arcdist.bench import machine
+from arcdist.bench.choices import check_device, check_known
 from arcdist.bench.floors import Floors
 from arcdist.bench.part import Part, PartCase, PartMethod
 from arcdist.bench.part_backbone import BACKBONE_PART
@@ -60,23 +61,16 @@ class PartsConfig:
 
     def validate(self) -> None:
         """Raise ConfigError where a value cannot be right."""
-        for name, values, known in (
-            ("parts", self.parts, [*PARTS]),
-            ("backbones", self.backbones, backbone_names()),
-            ("net", [self.net], backbone_names()),
-        ):
-            if unknown := [value for value in values if value not in known]:
-                raise ConfigError(f"{name}: {unknown[0]!r}: must be of {', '.join(known)}")
+        check_known("parts", self.parts, PARTS)
+        check_known("backbones", self.backbones, backbone_names())
+        check_known("net", [self.net], backbone_names())
         if not self.parts or not self.backbones:
             raise ConfigError("parts, backbones: name one at least")
         if self.batch == 1 or min(self.batch, self.rounds, self.threads) < 0 or not self.turn_s >= 0:
             raise ConfigError("batch, rounds, threads, turn_s: must not be negative, and batch not 1 (BatchNorm)")
         if not self.limit_s >= 0 or self.rows < 1 or self.ranks < 2:
             raise ConfigError("limit_s: must not be negative; rows: must be 1 at least, and ranks 2")
-        if self.device not in ("auto", "cpu", "cuda"):
-            raise ConfigError(f"device: {self.device!r}: must be auto, cpu or cuda")
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise ConfigError("device: cuda: torch finds no GPU here; use device=cpu")
+        check_device(self.device)
 
     def cases(self, device: str) -> Iterator[PartCase]:
         """Yield what is measured."""

@@ -13,6 +13,7 @@ from rich.table import Table
 
 from arcdist.backbones import BackboneConfig
 from arcdist.bench import machine
+from arcdist.bench.choices import check_known
 from arcdist.bench.plan_machine import from_rates
 from arcdist.bench.plan_memory import memory, memory_by_moment
 from arcdist.bench.plan_network import BackboneCost, backbone_cost
@@ -63,8 +64,7 @@ class PlanBenchConfig:
 
     def validate(self) -> None:
         """Raise ConfigError where a value cannot be right."""
-        if unknown := [part for part in self.parts if part not in _PARTS]:
-            raise ConfigError(f"parts: {unknown[0]!r}: must be of {', '.join(_PARTS)}")
+        check_known("parts", self.parts, _PARTS)
         if self.steps < 1 or self.threads < 0:
             raise ConfigError("steps and threads: must be at least 1, and 0 or above")
 

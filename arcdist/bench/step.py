@@ -12,6 +12,7 @@ from rich.table import Table
 
 from arcdist.backbones import backbone_names
 from arcdist.bench import machine
+from arcdist.bench.choices import check_device, check_known
 from arcdist.bench.floors import Floors
 from arcdist.bench.timing import Turns, spread
 from arcdist.bench.whole_steps import BASELINE, STEP_METHODS, StepCase, WholeStepTimer
@@ -47,20 +48,13 @@ class StepBenchConfig:
 
     def validate(self) -> None:
         """Raise ConfigError where a value cannot be right."""
-        for name, values, known in (
-            ("methods", self.methods, STEP_METHODS),
-            ("backbones", self.backbones, backbone_names()),
-        ):
-            if unknown := [value for value in values if value not in known]:
-                raise ConfigError(f"{name}: {unknown[0]!r}: must be of {', '.join(known)}")
+        check_known("methods", self.methods, STEP_METHODS)
+        check_known("backbones", self.backbones, backbone_names())
         if self.batch < 2 or self.ranks < 1 or self.batch % self.ranks:
             raise ConfigError(f"batch: {self.batch}: must be 2 at least, and a multiple of ranks, {self.ranks}")
         if min(self.classes, self.rounds, self.threads) < 0 or not self.turn_s >= 0 or not self.limit_s >= 0:
             raise ConfigError("classes, rounds, threads, turn_s and limit_s: must not be negative")
-        if self.device not in ("auto", "cpu", "cuda"):
-            raise ConfigError(f"device: {self.device!r}: must be auto, cpu or cuda")
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise ConfigError("device: cuda: torch finds no GPU here; use device=cpu")
+        check_device(self.device)
 
     def case(self, backbone: str, device: str) -> StepCase:
         """Return the sizes of a backbone's step."""
