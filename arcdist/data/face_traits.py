@@ -117,6 +117,9 @@ class Shot:
     quality: float = _between(45.0, 95.0)
 
 
+LIGHT = ("light_x", "light_y", "gain", "gamma", "warmth", "tint", "saturation", "haze")  # the traits of a shot's light
+
+
 @lru_cache
 def _bounds(kind: "type[Person] | type[Shot]") -> tuple[np.ndarray, np.ndarray]:
     low, high = np.array([f.metadata["between"] for f in fields(kind)]).T

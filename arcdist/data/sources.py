@@ -246,9 +246,9 @@ class DataConfig:
 def _check_rendered(key: str, path: str, asked: dict[str, int], look: Callable[[str], dict[str, int]]) -> None:
     """Raise ConfigError where a file is not the one that would be rendered; ``look`` counts what is in it."""
     told = read_settings(path)
-    found = look(path) if told is None else told
+    found = look(path) if told is None else {name: told.get(name, 0) for name in asked}
     for name, value in found.items():
-        if name in asked and value != asked[name]:
+        if value != asked[name]:
             raise ConfigError(
                 f"{key}: {path} was rendered with {name}={value}, not {asked[name]}; remove it, or give another {key}"
             )

@@ -3,6 +3,9 @@
 A person is a function of (seed, identity), a shot of (seed, identity, image): the same bytes in whichever process and
 order they are asked for. What differs between two images of a person moves the pixels more than what differs between
 two people, so neither pixels nor colors give an identity away; its shapes do.
+
+Some impostor pairs of a verification set stand in one light, genuine pairs do not, much as CPLFW pairs impostors of one
+gender and race: a net that has learned nothing finds these alike, and is at chance.
 """
 
 import contextlib
@@ -11,7 +14,7 @@ import multiprocessing
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import lru_cache, partial
 from pathlib import Path
 
@@ -22,7 +25,7 @@ import simplejpeg
 from arcdist.data.datasets import MAX_CLASSES
 from arcdist.data.evalsets import write_bin
 from arcdist.data.face_drawing import SPARE_DRAWS, draw_face
-from arcdist.data.face_traits import Person, Shot, trait_count, traits
+from arcdist.data.face_traits import LIGHT, Person, Shot, trait_count, traits
 from arcdist.data.training_set import TrainingSetWriter
 from arcdist.errors import ConfigError, DataError
 from arcdist.runtime.cores import usable_cores
@@ -30,6 +33,8 @@ from arcdist.runtime.progress import track
 from arcdist.runtime.seeds import mix, uniform
 
 _FOLDS = 10
+_Which = tuple[int, int] | tuple[int, int, tuple[int, int]]  # what ``encode`` takes
+_ONE_LIGHT_EVERY = 3  # impostor pairs: this balances what an untrained net sees of a face's shape
 
 
 @dataclass
@@ -66,9 +71,16 @@ def render(config: SyntheticConfig, identity: int, image: int) -> np.ndarray:
     return _draw(config, identity, image)[0]
 
 
-def encode(config: SyntheticConfig, identity: int, image: int) -> bytes:
-    """Return ``render``'s image as a JPEG, of a quality that is the shot's."""
-    pixels, quality = _draw(config, identity, image)
+def encode(config: SyntheticConfig, identity: int, image: int, light_of: "tuple[int, int] | None" = None) -> bytes:
+    """Return ``render``'s image as a JPEG, of a quality that is the shot's.
+
+    Args:
+        config: has the seed and the size.
+        identity: see ``render``.
+        image: see ``render``.
+        light_of: another (identity, image) whose light this one is taken in.
+    """
+    pixels, quality = _draw(config, identity, image, light_of)
     return simplejpeg.encode_jpeg(pixels, quality, "RGB", "420")
 
 
@@ -101,7 +113,7 @@ def write_pairs(
     """Write a verification ``.bin`` of the people who come after ``config``'s, so none is in its training set.
 
     Ten folds, each half genuine pairs, then half impostor pairs. No person is in two folds, no image in two pairs.
-    The settings lie beside it, as ``write_record`` leaves them.
+    Every third impostor pair is taken in one light. The settings lie beside it, as ``write_record`` leaves them.
 
     Args:
         config: of the training set.
@@ -119,13 +131,14 @@ def write_pairs(
     _make_folder_of(path)
     genuine = pairs // (2 * _FOLDS)
     people = max(genuine, 2)
-    images = []
+    images: list[_Which] = []
     for fold in range(_FOLDS):
         first = config.identities + fold * people
         for k in range(genuine):
             images += [(first + k, 0), (first + k, 1)]
         for k in range(genuine):
-            images += [(first + k, 2), (first + (k + 1) % people, 3)]
+            one, other = (first + k, 2), (first + (k + 1) % people, 3)
+            images += [one, other if k % _ONE_LIGHT_EVERY else (*other, one)]
     same = ([True] * genuine + [False] * genuine) * _FOLDS
     write_bin(path, list(_encode_all(config, images, len(images), workers)), same)
     _write_settings(path, settings(config, pairs))
@@ -142,7 +155,7 @@ def settings(config: SyntheticConfig, pairs: "int | None" = None) -> dict[str, i
     values = {one.name: getattr(config, one.name) for one in fields(SyntheticConfig)}
     if pairs is not None:
         del values["images_per_identity"]
-        values["pairs"] = pairs
+        values |= {"pairs": pairs, "one_light_every": _ONE_LIGHT_EVERY}
     return values
 
 
@@ -183,12 +196,24 @@ def _make_folder_of(path: Path) -> None:
         raise DataError(f"{path}: cannot be written: {error.strerror}") from None
 
 
-def _draw(config: SyntheticConfig, identity: int, image: int) -> tuple[np.ndarray, int]:
-    identity += config.first_identity
+def _draw(
+    config: SyntheticConfig, identity: int, image: int, light_of: "tuple[int, int] | None" = None
+) -> tuple[np.ndarray, int]:
+    """Return pixels and JPEG quality."""
+    shot, spare = _shot(config, identity, image)
+    if light_of:
+        light, _ = _shot(config, *light_of)
+        shot = replace(shot, **{name: getattr(light, name) for name in LIGHT})
+    person = _person(config.seed, identity + config.first_identity)
+    return draw_face(person, shot, spare, config.image_size), round(shot.quality)
+
+
+def _shot(config: SyntheticConfig, identity: int, image: int) -> tuple[Shot, np.ndarray]:
+    """Return the circumstances of an image, and the ``SPARE_DRAWS`` that have no name."""
     named = trait_count(Shot)
-    draws = uniform(mix(config.seed, identity, image), "synthetic shot", np.arange(named + SPARE_DRAWS))
-    shot = traits(Shot, draws[:named])
-    return draw_face(_person(config.seed, identity), shot, draws[named:], config.image_size), round(shot.quality)
+    where = mix(config.seed, identity + config.first_identity, image)
+    draws = uniform(where, "synthetic shot", np.arange(named + SPARE_DRAWS))
+    return traits(Shot, draws[:named]), draws[named:]
 
 
 @lru_cache(maxsize=64)
@@ -196,16 +221,16 @@ def _person(seed: int, identity: int) -> Person:
     return traits(Person, uniform(mix(seed, identity), "synthetic person", np.arange(trait_count(Person))))
 
 
-def _encode_pair(config: SyntheticConfig, which: tuple[int, int]) -> bytes:
+def _encode(config: SyntheticConfig, which: _Which) -> bytes:
     return encode(config, *which)
 
 
 def _encode_all(
-    config: SyntheticConfig, images: Iterable[tuple[int, int]], count: int, workers: "int | None"
+    config: SyntheticConfig, images: Iterable[_Which], count: int, workers: "int | None"
 ) -> Iterator[bytes]:
-    """Yield the JPEG of each (identity, image), in order, with a progress bar."""
+    """Yield the JPEG of each image, in order, with a progress bar."""
     workers = workers or usable_cores()
-    encode_one = partial(_encode_pair, config)
+    encode_one = partial(_encode, config)
     with contextlib.ExitStack() as stack:
         if workers == 1:
             encoded = map(encode_one, images)

@@ -1,5 +1,6 @@
 """The training data is what its configuration says, or the difference is named."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -71,6 +72,15 @@ def test_faces_that_were_rendered_otherwise_are_refused(config: DataConfig, chan
 def test_a_held_out_set_that_was_rendered_otherwise_is_refused(config: DataConfig) -> None:
     with pytest.raises(ConfigError, match=r"data\.held_out: .*faces\.bin was rendered with pairs=20, not 40"):
         replace(config, held_out_pairs=40).render()
+
+
+def test_settings_that_lack_a_key_are_of_an_earlier_drawing(config: DataConfig) -> None:
+    beside = Path(f"{config.held_out}.rendered.json")
+    told = json.loads(beside.read_text())
+    del told["one_light_every"]
+    beside.write_text(json.dumps(told))
+    with pytest.raises(ConfigError, match=r"faces\.bin was rendered with one_light_every=0, not 3; remove it, or"):
+        config.render()
 
 
 def test_a_file_that_does_not_say_how_it_was_rendered_is_counted(config: DataConfig) -> None:

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from simplejpeg import decode_jpeg
 
 from arcdist.backbones import create_backbone
 from arcdist.data.datasets import RecordDataset
@@ -18,6 +19,7 @@ from arcdist.data.face_traits import Person, Shot, trait_count, traits
 from arcdist.data.recordio import RecordReader
 from arcdist.data.synthetic import SyntheticConfig, encode, render, write_pairs, write_record
 from arcdist.errors import ConfigError, DataError
+from arcdist.evaluate.verification import verify
 
 CONFIG = SyntheticConfig(identities=3, images_per_identity=2, seed=5)
 TRAITS = [trait.name for trait in fields(Person)]
@@ -92,6 +94,28 @@ def test_neither_pixels_nor_colors_nor_an_untrained_net_give_an_identity_away():
         assert best < 0.56  # by the best threshold for these very pairs
 
 
+def test_untrained_nets_are_at_chance_on_the_pairs(tmp_path):
+    write_pairs(SyntheticConfig(image_size=64), tmp_path / "held_out.bin", 600)
+    pairs = read_bin(tmp_path / "held_out.bin")
+    pixels = torch.from_numpy(np.stack([decode_jpeg(image) for image in pairs.images]))
+    for seed in range(3):
+        torch.manual_seed(seed)
+        net = create_backbone("tiny", embedding_dim=128).eval()
+        with torch.no_grad():
+            embeddings = net(pixels.permute(0, 3, 1, 2) / 127.5 - 1.0)
+        result = verify(embeddings.numpy(), pairs.same)
+        assert 0.46 < result.accuracy < 0.52
+        assert 0.38 < result.auc < 0.48  # without pairs in one light: 0.53
+
+
+def test_light_is_the_only_thing_taken_from_another_image():
+    own, lit = (decode_jpeg(encode(CONFIG, 1, 0, light)).astype(float) for light in (None, (2, 1)))
+    assert encode(CONFIG, 1, 0, (1, 0)) == encode(CONFIG, 1, 0)
+    assert np.abs(own - lit).mean() > 5.0
+    edges = [np.abs(cv2.Laplacian(image.mean(axis=2), cv2.CV_64F)).ravel() for image in (own, lit)]
+    assert np.corrcoef(*edges)[0, 1] > 0.7  # the same lines, so the same face in the same pose
+
+
 def test_the_training_set_reads_back(written):
     dataset = RecordDataset(written / "train.rec")
     assert (dataset.num_classes, len(dataset), dataset.image_size) == (3, 6, (112, 112))
@@ -119,6 +143,9 @@ def test_pairs_are_of_people_outside_the_training_set_and_no_person_is_in_two_fo
     pairs = read_bin(tmp_path / "held_out.bin")
     assert pairs.same.tolist() == [True, True, False, False] * 10
     people = {encode(CONFIG, identity, image): identity for identity in range(3, 23) for image in range(4)}
+    people |= {
+        encode(CONFIG, k + 1, 3, light_of=(k, 2)): k + 1 for k in range(3, 23, 2)
+    }  # a fold's first impostor pair
     shown = np.array([people[image] for image in pairs.images]).reshape(10, 4, 2)
     assert [first == second for first, second in shown.reshape(-1, 2)] == pairs.same.tolist()
     assert [set(fold.ravel()) for fold in shown] == [{3 + 2 * fold, 4 + 2 * fold} for fold in range(10)]
