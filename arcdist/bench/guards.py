@@ -17,7 +17,7 @@ from arcdist.bench import machine
 from arcdist.bench.timing import spread
 from arcdist.bench.whole_steps import STEP_METHODS, OurStep, StepCase
 from arcdist.bench.workers import Workers
-from arcdist.checkpoint.state import replicated, training_tensors
+from arcdist.checkpoint.state import held_alike, training_tensors
 from arcdist.errors import ConfigError
 from arcdist.runtime import collectives
 from arcdist.runtime.agreement import check_agreement
@@ -150,7 +150,7 @@ class GuardedSteps:
     def _compare(self) -> None:
         step, head = self._step, self._step.head
         tensors = training_tensors(step.backbone, head.centers, head.num_classes, step.optimizer)
-        check_agreement(replicated(tensors), step.count)
+        check_agreement(held_alike(tensors), step.count)
 
     def _timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*arguments: Any) -> Any:

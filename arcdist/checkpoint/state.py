@@ -82,9 +82,21 @@ def is_sharded(tensor: Tensor) -> "TypeGuard[DTensor]":
     return isinstance(tensor, DTensor)
 
 
-def replicated(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return those of ``training_tensors`` that every rank holds whole."""
-    return {name: tensor for name, tensor in tensors.items() if not is_sharded(tensor)}
+def held_alike(tensors: Mapping[str, Tensor]) -> dict[str, Tensor | None]:
+    """Return those of ``training_tensors`` that several ranks hold, under the same names on every rank.
+
+    Those are what is not sharded; and, where several groups of ranks hold all classes each, every part of what is, None
+    where it is another rank's.
+    """
+    alike: dict[str, Tensor | None] = {}
+    for name, tensor in tensors.items():
+        if not is_sharded(tensor):
+            alike[name] = tensor
+        elif tensor.device_mesh.ndim > 1:
+            own = tensor.device_mesh.get_local_rank("classes")
+            for part in range(tensor.device_mesh.size(-1)):
+                alike[f"part {part} of {name}"] = tensor.to_local() if part == own else None
+    return alike
 
 
 def _optimizer_tensors(optimizer: torch.optim.Optimizer) -> Iterator[tuple[nn.Parameter, str, Tensor]]:

@@ -27,33 +27,38 @@ class DriftError(ArcdistError):
     on_every_rank = True
 
 
-def check_agreement(tensors: Mapping[str, Tensor], step: int) -> None:
-    """Raise DriftError, on every rank, where a tensor's bits or the step are not the same on all ranks.
+def check_agreement(tensors: Mapping[str, Tensor | None], step: int) -> None:
+    """Raise DriftError, on every rank, where a tensor's bits or the step are not the same on all ranks that hold it.
 
     What is compared is the sum of each tensor's bits as integers, which a change of any one number changes.
 
     Args:
-        tensors: by name, the same names on every rank, all on one device.
+        tensors: by name, the same names on every rank, all on one device; None where this rank does not hold it.
         step: optimizer steps done.
 
     Communication: one all-reduce of two numbers a tensor; where it fails, all numbers of all ranks.
     """
     if collectives.world_size() == 1:
         return
-    sums = torch.stack([*map(_bits, tensors.values())])
-    mine = torch.cat([sums.new_tensor([step]), sums])
-    extremes = collectives.all_reduce_max(torch.stack([mine, ~mine]))  # ~ turns the order round, and overflows nowhere
+    sums = {name: _bits(tensor) for name, tensor in tensors.items() if tensor is not None}
+    mine = torch.stack([*sums.values()])
+    # ~ turns the order round, and overflows nowhere; what is not held is below all in both
+    both = mine.new_full((2, 1 + len(tensors)), torch.iinfo(torch.int64).min)
+    both[:, 0] = mine.new_tensor([step, ~step])
+    both[:, [1 + place for place, name in enumerate(tensors) if name in sums]] = torch.stack([mine, ~mine])
+    extremes = collectives.all_reduce_max(both)
     if torch.equal(extremes[0], ~extremes[1]):
         return
-    everyones = collectives.gather_objects(mine.tolist())
+    everyones = collectives.gather_objects([step, *(int(sums[name]) if name in sums else None for name in tensors)])
     names = ["the number of steps", *tensors]
     told = []
     for name, values in zip(names, zip(*everyones)):
-        usual, count = Counter(values).most_common(1)[0]
-        if count < len(values):
-            others = [str(rank) for rank, value in enumerate(values) if value != usual]
-            who = "no two ranks agree" if count == 1 else f"of rank {', '.join(others)}"
-            told.append(f"{name} ({'both ranks differ' if len(values) == 2 else who})")
+        held = {rank: value for rank, value in enumerate(values) if value is not None}
+        usual, count = Counter(held.values()).most_common(1)[0]
+        if count < len(held):
+            others = [str(rank) for rank, value in held.items() if count == 1 or value != usual]
+            who = f"no two of ranks {', '.join(others)} agree" if count == 1 else f"of rank {', '.join(others)}"
+            told.append(f"{name} ({who})")
     raise DriftError(
         f"step {step}: the ranks have drifted apart in {len(told)} of {len(names)} things: {'; '.join(told[:_SHOWN])}"
         + ("; …" if len(told) > _SHOWN else "")

@@ -14,7 +14,7 @@ import arcdist
 from arcdist.checkpoint.arcface_torch import is_arcface_torch, load_arcface_torch
 from arcdist.checkpoint.manager import CheckpointManager
 from arcdist.checkpoint.marker import CheckpointError, read_marker
-from arcdist.checkpoint.state import replicated, training_tensors
+from arcdist.checkpoint.state import held_alike, training_tensors
 from arcdist.data.torch_loader import Batch
 from arcdist.errors import ConfigError
 from arcdist.evaluate.sets import Scored, read_sets, score_sets
@@ -285,7 +285,7 @@ class Trainer:
 
     def _check_agreement(self) -> None:
         """Stop the run where ranks have drifted apart."""
-        check_agreement(replicated(self._tensors()), self.step.count)
+        check_agreement(held_alike(self._tensors()), self.step.count)
 
     def _save(self, wait: bool = False) -> None:
         self.metrics.pause()

@@ -4,6 +4,7 @@ import json
 import logging
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,20 +13,22 @@ from small_runs import disturb, small_config, small_trainer
 from support import run_ranks
 
 from arcdist.data.torch_loader import Batch
+from arcdist.heads.config import PartialFCConfig
 from arcdist.runtime import collectives
 from arcdist.runtime.agreement import DriftError, check_agreement
 from arcdist.train.config import TrainConfig
 from arcdist.train.stragglers import Stragglers
 
 
-def _drifted(config: TrainConfig, by_hand: bool) -> str:
-    """Do a run in which rank 1's weights move by one unit in the last place before step 3; return what it said."""
+def _drifted(config: TrainConfig, part: str) -> str:
+    """Do a run in which a number on rank 1 moves by one unit in the last place before step 3; return what it said."""
     trainer = small_trainer(config)
 
     def nudge(step: int, batch: Batch) -> Batch:
-        if step == 3 and collectives.rank() == 1 and by_hand:
-            weight = next(trainer.step.backbone.parameters()).detach()
-            weight[0, 0, 0, 0] = torch.nextafter(weight[0, 0, 0, 0], torch.tensor(torch.inf))
+        if step == 3 and collectives.rank() == 1 and part:
+            weight = next(getattr(trainer.step, part).parameters()).detach()
+            first = (0,) * weight.ndim
+            weight[first] = torch.nextafter(weight[first], torch.tensor(torch.inf))
         return batch
 
     disturb(trainer, nudge)
@@ -40,13 +43,23 @@ def test_one_unit_in_the_last_place_of_one_ranks_weights_stops_the_run_before_it
     tmp_path: Path, faces: Path
 ) -> None:
     config = small_config(tmp_path / "apart", faces / "train.rec")
-    for said in run_ranks(_drifted, 3, config, True):
+    for said in run_ranks(_drifted, 3, config, "backbone"):
         assert "step 4: the ranks have drifted apart in " in said
         assert "backbone.conv1.weight (of rank 1)" in said
     assert [path.name for path in (tmp_path / "apart/checkpoints").glob("step-*")] == ["step-000000002"]
-    assert run_ranks(_drifted, 2, small_config(tmp_path / "whole", faces / "train.rec"), False) == ["", ""]
+    assert run_ranks(_drifted, 2, small_config(tmp_path / "whole", faces / "train.rec"), "") == ["", ""]
     records = [json.loads(line) for line in (tmp_path / "whole/metrics.jsonl").read_text().splitlines()]
     assert {record["step"] for record in records if "slowest_rank" in record} == {1, 2, 3, 4, 5, 6}
+
+
+def test_centers_that_differ_between_groups_of_ranks_stop_the_run(tmp_path: Path, faces: Path) -> None:
+    config = small_config(tmp_path, faces / "train.rec")
+    config = replace(config, head=PartialFCConfig(group_size=2), train=replace(config.train, micro_batch_size=2))
+    for said in run_ranks(_drifted, 4, config, "head"):
+        assert "part 1 of head.centers (no two of ranks 1, 3 agree)" in said
+        assert "part 0" not in said
+    assert [path.name for path in (tmp_path / "checkpoints").glob("step-*")] == ["step-000000002"]
+    assert run_ranks(_drifted, 4, replace(config, folder=str(tmp_path / "whole")), "") == [""] * 4
 
 
 def _compare() -> list[str]:
@@ -67,7 +80,7 @@ def _compare() -> list[str]:
 def test_what_differs_and_on_which_rank_is_named() -> None:
     for flag, number, step in run_ranks(_compare, 3):
         assert "in 1 of 5 things: b (of rank 2);" in flag
-        assert "d (no two ranks agree);" in number
+        assert "d (no two of ranks 0, 1, 2 agree);" in number
         assert "the number of steps (of rank 0);" in step
 
 
