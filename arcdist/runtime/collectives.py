@@ -4,7 +4,8 @@ Gradients are those of **one loss** that every rank computes alike from what was
 holds a part of the gradient, and the backward of a gathering sums the parts. Nothing here knows of any mean.
 """
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor
 from torch.distributed import ProcessGroup, ReduceOp
 
 from arcdist.errors import ArcdistError
+from arcdist.runtime.device_clock import DeviceClock
 from arcdist.runtime.ranges import named_range
 
 _HEARTBEAT_S = 5.0
@@ -51,6 +53,20 @@ def barrier() -> None:
     """Wait for every rank."""
     if is_distributed():
         dist.barrier()
+
+
+_in_collectives: contextlib.AbstractContextManager[None] = contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def timed(clock: DeviceClock) -> Generator[None]:
+    """Let ``clock`` run, within the block, while this rank gathers or reduces tensors; autograd's threads included."""
+    global _in_collectives
+    before, _in_collectives = _in_collectives, clock
+    try:
+        yield
+    finally:
+        _in_collectives = before
 
 
 class _GatherRows(torch.autograd.Function):
@@ -141,13 +157,15 @@ def _gather(rows: Tensor, group: ProcessGroup | None = None) -> Tensor:
     result = rows.new_empty(world_size(group) * rows.shape[0], *rows.shape[1:])
     # The new name comes with torch 2.13, which deprecates the old one.
     gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
-    gather(result, rows.contiguous(), group=group)
+    with _in_collectives:
+        gather(result, rows.contiguous(), group=group)
     return result
 
 
 def _reduce_scatter(mine: Tensor, everyones: Tensor, group: ProcessGroup | None) -> None:
     scatter = getattr(dist, "reduce_scatter_single", None) or dist.reduce_scatter_tensor
-    scatter(mine, everyones, group=group)
+    with _in_collectives:
+        scatter(mine, everyones, group=group)
 
 
 @torch.no_grad()
@@ -204,14 +222,16 @@ def all_reduce_sum(value: Tensor, group: ProcessGroup | None = None) -> Tensor:
     """Return the sum over all ranks, or those of a group, a new tensor."""
     result = value.clone()
     if is_distributed():
-        dist.all_reduce(result, ReduceOp.SUM, group=group)
+        with _in_collectives:
+            dist.all_reduce(result, ReduceOp.SUM, group=group)
     return result
 
 
 @torch.no_grad()
 def sum_in_place(value: Tensor, group: ProcessGroup | None = None) -> None:
     """Make ``value`` the sum over all ranks, or those of a group, the same bits on each."""
-    dist.all_reduce(value, ReduceOp.SUM, group=group)
+    with _in_collectives:
+        dist.all_reduce(value, ReduceOp.SUM, group=group)
 
 
 @torch.no_grad()
@@ -219,7 +239,8 @@ def all_reduce_max(value: Tensor, group: ProcessGroup | None = None) -> Tensor:
     """Return the largest over all ranks, or those of a group, a new tensor."""
     result = value.clone()
     if is_distributed():
-        dist.all_reduce(result, ReduceOp.MAX, group=group)
+        with _in_collectives:
+            dist.all_reduce(result, ReduceOp.MAX, group=group)
     return result
 
 

@@ -28,6 +28,7 @@ from arcdist.runtime import seeds
 from arcdist.runtime.precision import PRECISIONS, autocast, choose_precision, gradient_scaler, is_void
 from arcdist.runtime.ranges import backward_ranges, named_range
 from arcdist.runtime.world import World
+from arcdist.train.communication import Communication
 from arcdist.train.running_statistics import RunningStatistics
 from arcdist.train.stragglers import Stragglers
 from arcdist.train.teacher import Teacher
@@ -132,6 +133,7 @@ class Step:
         self.statistics = RunningStatistics(backbone)
         self.verdicts = Verdicts(world.device)
         self.stragglers = Stragglers(world.device)
+        self.communication = Communication(backbone, world.device)
         self.parallel = self._data_parallel() if world.size > 1 else backbone
 
     def _data_parallel(self) -> DistributedDataParallel:
@@ -174,6 +176,10 @@ class Step:
             batch: this rank's rows of the global batch, on the device.
             asked_to_stop: what this rank tells the others, in the step's verdict.
         """
+        with self.communication.step():
+            return self._do(batch, asked_to_stop)
+
+    def _do(self, batch: Batch, asked_to_stop: bool) -> Tensor:
         set_learning_rate(self.optimizer, self.learning_rate)
         rounds = len(batch.labels) // self.micro_batch
         self.head.begin_step(self.count, batch.labels, rounds)
@@ -230,7 +236,7 @@ class Step:
                 of_teacher = torch.zeros_like(of_head)
             else:
                 of_teacher = self.teacher.part(embeddings, targets) / rounds
-            with backward_ranges(embeddings):
+            with self.communication.backward(not wait), backward_ranges(embeddings):
                 self.scaler.scale(of_head + of_teacher).backward()
         return torch.cat([of_head[None], self.head.loss_parts / rounds, of_teacher[None]]).detach()
 

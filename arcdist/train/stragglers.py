@@ -1,15 +1,14 @@
 """Which rank is slow: a step is as slow as its slowest rank, and seen from outside all ranks are as slow as that."""
 
+import contextlib
 import logging
 import socket
 import statistics
-import time
-from collections.abc import Generator
-from contextlib import contextmanager
 
 import torch
 
 from arcdist.runtime import collectives
+from arcdist.runtime.device_clock import DeviceClock
 
 _log = logging.getLogger("arcdist")
 _SLOW = 1.5  # times the median of the others
@@ -27,32 +26,18 @@ class Stragglers:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._on_gpu = device.type == "cuda"
         self._has_others = collectives.world_size() > 1
-        self._alone_s, self._steps = 0.0, 0
-        self._events: list[tuple[torch.cuda.Event, torch.cuda.Event]] = []
+        self._alone, self._steps = DeviceClock(device), 0
         self._suspect, self._in_a_row = -1, 0
 
-    @contextmanager
-    def alone(self) -> Generator[None]:
+    def alone(self) -> contextlib.AbstractContextManager[None]:
         """Time the block, in which this rank asks no other."""
-        if not self._has_others:
-            yield
-        elif self._on_gpu:
-            begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
-            begin.record()
-            yield
-            end.record()
-            self._events.append((begin, end))
-        else:
-            begin_s = time.perf_counter()
-            yield
-            self._alone_s += time.perf_counter() - begin_s
+        return self._alone if self._has_others else contextlib.nullcontext()
 
     def waited(self, seconds: float) -> None:
         """Count a wait for data, once a step."""
         if self._has_others:
-            self._alone_s += seconds
+            self._alone.add(seconds)
             self._steps += 1
 
     def report(self, step: int) -> dict[str, float]:
@@ -62,12 +47,8 @@ class Stragglers:
         """
         if not self._has_others:
             return {}
-        for begin, end in self._events:
-            end.synchronize()
-            self._alone_s += begin.elapsed_time(end) / 1000
-        told = collectives.gather_objects((self._alone_s / max(self._steps, 1), socket.gethostname()))
-        self._alone_s, self._steps = 0.0, 0
-        self._events.clear()
+        told = collectives.gather_objects((self._alone.read() / max(self._steps, 1), socket.gethostname()))
+        self._steps = 0
         times = [seconds for seconds, _ in told]
         slowest = times.index(max(times))
         usual = statistics.median(times[:slowest] + times[slowest + 1 :])

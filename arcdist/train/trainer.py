@@ -163,7 +163,8 @@ class Trainer:
             loss = self.step(batch, bool(self.stop))
             more: dict[str, float] = {}
             if self._due(self.config.train.log_every):
-                more = self.step.stragglers.report(self.step.count) | own_angles(self.step.head)
+                more = self.step.stragglers.report(self.step.count) | self.step.communication.report()
+                more |= own_angles(self.step.head)
                 self.metrics.show_distribution("theta_rad", own_theta(self.step.head), self.step.count)
             self.metrics.record(self.step.count, loss, learning_rate, more, self.step.loss_parts)
             if self._due(self.config.runtime.replay_every):
