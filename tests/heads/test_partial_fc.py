@@ -171,6 +171,29 @@ def test_a_fused_head_hands_out_block_by_block_what_a_plain_one_leaves_in_grad(
     assert bool(touched.all()) == (sample_rate == 1)
 
 
+def _of_two_classes(sample_rate: float, fused: bool) -> tuple[Tensor, int]:
+    """Return the loss of a step with labels of the first two of six classes, and how many classes it draws here."""
+    head = PartialFC(DIM, 6, sample_rate=sample_rate, dtype=torch.float64)
+    recorder = Recorder(head.centers)
+    if fused:
+        head.fuse(recorder)
+    embeddings = _batch(6)[0][collectives.rank() :: collectives.world_size()]
+    labels = torch.arange(len(embeddings)) % 2
+    head.begin_step(0, labels)
+    loss = head(embeddings, labels)
+    loss.backward()
+    if fused:
+        head.update_centers()
+    return loss.detach(), int(recorder.touched.sum()) if fused else int((head.centers.grad != 0).any(1).sum())
+
+
+@pytest.mark.parametrize("fused", [False, True])
+def test_a_rank_of_which_a_step_draws_no_class_takes_part_in_it(fused: bool) -> None:
+    answers = run_ranks(_of_two_classes, 3, 1e-9, fused)
+    assert [drawn for _, drawn in answers] == [2, 0, 0]
+    assert all(torch.equal(loss, answers[0][0]) for loss, _ in answers)
+
+
 def _collectives_of_a_step(rows: int, dtype: torch.dtype) -> list[int]:
     """Return the bytes that this rank puts into each collective of a step of the head."""
     head = PartialFC(512, 100)

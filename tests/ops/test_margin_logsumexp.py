@@ -112,6 +112,14 @@ def test_no_centers_and_no_negatives_give_minus_infinity_and_zero_gradients() ->
         assert all(torch.equal(gradient, torch.zeros_like(gradient)) for gradient in gradients)
 
 
+def test_where_no_row_takes_part_all_is_as_without_centers() -> None:
+    embedding, centers, _ = _problem(3, 5)
+    nowhere, rows = torch.full((3,), -1), torch.empty(0, dtype=torch.int64)
+    lse, cosine, *gradients = _with_gradients(margin_logsumexp, (embedding, centers, nowhere), PLAIN, Tuning(), rows)
+    assert torch.equal(lse, torch.full((3,), -torch.inf, dtype=torch.float64))
+    assert not any(tensor.any() for tensor in (cosine, *gradients))
+
+
 def test_float32_errs_no_more_than_the_reference_does() -> None:
     exact = _with_gradients(reference, _problem(32, 300), PLAIN)
     ours = _with_gradients(margin_logsumexp, _problem(32, 300, torch.float32), PLAIN, Tuning(block=64))

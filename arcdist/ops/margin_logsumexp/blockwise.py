@@ -154,7 +154,7 @@ def own_cosines(
     the loss. The row counts among ``rows`` where these are given. Arguments as for ``margin_logsumexp``.
     """
     owned, each = target >= 0, formula.subcenters
-    if not len(centers):
+    if not len(centers if rows is None else rows):
         return embedding.new_zeros(len(target)), torch.zeros_like(embedding), target
     candidates = target.clamp_min(0)[:, None] * each + torch.arange(each, device=target.device)
     units = centers[candidates if rows is None else rows[candidates]].to(embedding.dtype)
