@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from arcdist.errors import ConfigError
 from arcdist.ops.margin_logsumexp import CentersGradient, Formula, Tuning, margin_logsumexp
 from arcdist.ops.margin_logsumexp.reference import margin_logsumexp as reference
 
@@ -143,6 +144,12 @@ def test_what_is_kept_in_bf16_changes_only_the_centers_gradient_and_only_by_its_
     assert all(torch.equal(mine, theirs) for mine, theirs in zip(narrow[:3], whole[:3]))
     error = float((narrow[3] - whole[3]).norm() / whole[3].norm())
     assert 1e-5 < error < 2e-3
+
+
+def test_triton_is_refused_on_a_cpu() -> None:
+    embedding, centers, target = _problem(3, 5, torch.float32)
+    with pytest.raises(ConfigError, match=r"head\.implementation: 'triton': .*; take auto or blockwise"):
+        margin_logsumexp(embedding, centers, target, PLAIN, Tuning("triton"))
 
 
 @pytest.mark.parametrize("scale", [64.0, 128.0])

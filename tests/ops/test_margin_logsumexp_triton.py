@@ -18,8 +18,8 @@ from torch.nn import functional as F
 
 pytest.importorskip("triton", reason="Triton is not installed: pip install arcdist[triton]")
 
+from arcdist.ops.margin_logsumexp import CentersGradient, Formula, Tuning, margin_logsumexp
 from arcdist.ops.margin_logsumexp import triton as kernels
-from arcdist.ops.margin_logsumexp.formula import Formula
 from arcdist.ops.margin_logsumexp.reference import margin_logsumexp as reference
 
 WANTS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
@@ -206,6 +206,26 @@ def gradients_of_centers_are_at_right_angles_to_them() -> None:
     assert (along.abs() <= 1e-6 * gradient.norm(dim=1) * problem[1].norm(dim=1)).all()
 
 
+def some_rows_in_two_rounds_by_autograd() -> None:
+    embedding, centers, _ = _problem(12, 40, 32)
+    rows = torch.tensor([0, 3, 4, 11, 12, 13, 17, 30, 39])
+    target = torch.tensor([0, 8, -1, 3, 3, 2, 7, -1, -1, 1, 4, 5])
+    alone = embedding, centers[rows], target
+    given = _upstream(_plain(alone, torch.float32)[0])
+    rounds, whole, scores = CentersGradient(), embedding.detach().clone().requires_grad_(), []
+    for part in (slice(0, 5), slice(5, 12)):
+        tuning = Tuning("triton", block=4)
+        known = whole[part], centers.requires_grad_(), target[part], Formula(30.0)
+        scores.append(margin_logsumexp(*known, tuning, rows, rounds))
+        torch.autograd.backward(scores[-1], [gradient[part] for gradient in given])
+    assert whole.grad is not None
+    gradient = torch.zeros_like(centers)
+    for drawn, block in rounds.blocks():
+        gradient[drawn] = block
+    ours = [*(torch.cat(parts).detach() for parts in zip(*scores)), whole.grad, gradient[rows]]
+    _assert_errs_no_more_than(_plain(alone, torch.float32), ours, _plain(alone, torch.float64))
+
+
 CHECKS: dict[str, Callable[[], None]] = {
     check.__name__: check
     for check in (
@@ -227,6 +247,7 @@ CHECKS: dict[str, Callable[[], None]] = {
         only_the_own_class,
         no_classes,
         gradients_of_centers_are_at_right_angles_to_them,
+        some_rows_in_two_rounds_by_autograd,
     )
 }
 

@@ -134,7 +134,10 @@ def _implementation(embedding: Tensor, formula: Formula, tuning: Tuning) -> Call
 
         if can_score(embedding, formula):
             return TritonScoring
-        reason = "its kernels know no negatives of their own kind, no subcenters, no float64, and dims of 16·k ≤ 1024"
+        reason = (
+            "its kernels run on CUDA, and know no negatives of their own kind, no subcenters, no float64, and dims of "
+            "16·k ≤ 1024"
+        )
     else:
         reason = "Triton is not installed"
     if tuning.implementation == "triton":

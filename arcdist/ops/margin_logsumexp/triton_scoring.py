@@ -71,7 +71,8 @@ class TritonScoring(Scoring):
 
 
 def can_score(embedding: Tensor, formula: Formula) -> bool:
-    """Return whether the kernels know this formula, and these embeddings."""
+    """Return whether the kernels know this formula, and these embeddings; on a CPU only Triton's interpreter does."""
     dims = embedding.shape[1]
+    runs = embedding.is_cuda or triton.knobs.runtime.interpret
     plain = formula.negative is None and formula.subcenters == 1
-    return plain and embedding.dtype != torch.float64 and dims % 16 == 0 and dims <= 1024
+    return runs and plain and embedding.dtype != torch.float64 and dims % 16 == 0 and dims <= 1024
