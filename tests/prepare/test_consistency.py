@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from arcdist.data.datasets import RecordDataset
-from arcdist.data.recordio import Record, RecordReader
-from arcdist.data.synthetic import SyntheticConfig, write_record
+from arcdist.data.recordio import Record, RecordReader, RecordWriter
+from arcdist.data.synthetic import SyntheticConfig, encode, write_record
 from arcdist.prepare.inspect import inspect
 
 
@@ -79,3 +79,18 @@ def test_a_record_that_is_announced_and_not_there_is_missed(rec: Path) -> None:
     index = rec.with_suffix(".idx")
     index.write_text("".join(line for line in index.read_text().splitlines(True) if not line.startswith("7\t")))
     assert any("1 of the 25 records that record 0 announces are not there" in fault for fault in faults(rec))
+
+
+def test_identity_records_that_float32_cannot_state_accuse_nobody(tmp_path: Path) -> None:
+    """Of a set of over 2**24 images, as its last records are: the spans are off by one, the labels are right."""
+    config, last = SyntheticConfig(identities=2, image_size=32), 2**24
+    with RecordWriter(tmp_path / "set.rec") as writer:
+        writer.write(0, np.array([last + 9, last + 11], np.float32), b"")
+        for image in range(8):
+            writer.write(last + 1 + image, image // 4, encode(config, image // 4, image))
+        for identity in range(2):
+            first = last + 1 + 4 * identity
+            writer.write(last + 9 + identity, np.array([first, first + 4], np.float32), b"")
+    with RecordDataset(tmp_path / "set.rec") as dataset:
+        assert (len(dataset), dataset.num_classes) == (8, 2)
+    assert faults(tmp_path / "set.rec") == []
