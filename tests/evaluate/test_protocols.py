@@ -3,6 +3,7 @@
 import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -131,6 +132,9 @@ def test_clips_by_lists_made_to_their_description(tmp_path: Path) -> None:
     outcome = scored(config, people)
     assert outcome.figures["MAP@100"] == pytest.approx(1.0)
     assert (outcome.details["people"], outcome.details["clips"]) == (4, 31)  # and the one clip that no list names
+    index = FaceIndex([*people], [""] * len(people), "faces")
+    with pytest.raises(ConfigError, match="normalizer: 'some': must be all or findable"):
+        replace(config, normalizer="some").plan(index)
     (tmp_path / "val.txt").write_text("9 VAL_1.mp4\n")
     with pytest.raises(DataError, match=r"val\.txt: person 9 is in no clip of .*train\.txt"):
         scored(config, people)

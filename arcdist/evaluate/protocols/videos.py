@@ -10,7 +10,7 @@ from typing import Literal, cast
 import numpy as np
 from torch import Tensor
 
-from arcdist.errors import DataError
+from arcdist.errors import ConfigError, DataError
 from arcdist.evaluate.face_index import FaceIndex, Ints
 from arcdist.evaluate.iqiyi import MOST_ANSWERS, mean_average_precision, nearest_clips, read_clips
 from arcdist.evaluate.lists import integer, read_fields
@@ -60,6 +60,8 @@ class ClipsConfig:
 
     def plan(self, index: FaceIndex) -> Plan:
         """Return what is to be done."""
+        if self.normalizer not in ("all", "findable"):
+            raise ConfigError(f"normalizer: {self.normalizer!r}: must be all or findable")
         listed = read_clips(named("truth", self.truth))
         truth = {person: [_stem(clip) for clip in clips] for person, clips in listed.items()}
         known = _known_clips(named("train", self.train))
