@@ -37,14 +37,22 @@ def test_every_identity_comes_once_in_a_round_and_rounds_differ(labels: np.ndarr
 
 def test_all_images_of_an_identity_come_by_before_one_comes_again() -> None:
     labels = np.repeat([0, 1, 2], [8, 4, 3])
-    samples = BalancedOrder(labels, K, 1).samples(0, 2 * 3 * K)  # two rounds
-    assert sorted(samples[samples < 8]) == list(range(8))
+    rounds = BalancedOrder(labels, K, 1).samples(0, 4 * 3 * K).reshape(2, -1)  # two, and two more
+    first, again = (samples[samples < 8].tolist() for samples in rounds)
+    assert sorted(first) == sorted(again) == list(range(8))
+    assert first != again
 
 
 def test_the_order_does_not_depend_on_how_it_is_cut(labels: np.ndarray) -> None:
     order = BalancedOrder(labels, K, 3)
     parts = [order.samples(start, stop) for start, stop in pairwise([5, 6, 6, 80, 83, 9000])]
     assert np.concatenate(parts).tolist() == order.samples(5, 9000).tolist()
+
+
+def test_the_order_of_a_seed_never_changes() -> None:
+    """A run is resumed by another version: its order is part of the format of a checkpoint."""
+    samples = BalancedOrder(np.repeat([0, 2, 3], [8, 4, 3]), K, 1).samples(20, 32)
+    assert samples.tolist() == [8, 9, 11, 10, 0, 3, 1, 5, 14, 13, 12, 14]
 
 
 def test_identities_need_not_be_adjacent_nor_every_label_taken() -> None:

@@ -41,6 +41,12 @@ def test_the_order_does_not_depend_on_how_it_is_cut() -> None:
     assert np.concatenate(parts).tolist() == order.samples(5, 400).tolist()
 
 
+def test_the_order_of_a_seed_never_changes() -> None:
+    """A run is resumed by another version: its order is part of the format of a checkpoint."""
+    samples = MixedOrder([5, 9], [2.0, 0.5], 1).samples(10, 24)
+    assert samples.tolist() == [0, 13, 1, 0, 3, 0, 1, 12, 1, 9, 3, 10, 0, 6]
+
+
 def test_a_weight_that_leaves_nothing_of_a_set_is_refused() -> None:
     with pytest.raises(DataError, match=r"data\.weights: 0\.01 of the 7 images of set 1 of data\.path is none"):
         MixedOrder(SIZES, [1, 0.01, 1], seed=0)

@@ -58,6 +58,13 @@ def test_places_of_an_epoch_are_independent(gap: int) -> None:
     assert 0.45 < chi_square < 1.7  # per degree of freedom; its deviation is sqrt(2 / 98), about 0.14
 
 
+def test_the_order_of_a_seed_never_changes() -> None:
+    """A run is resumed by another version: its order is part of the format of a checkpoint."""
+    border = Order(42_474_557, 2048).samples(42_474_555, 42_474_560)
+    assert border.tolist() == [6453911, 2726751, 35226274, 32537108, 38306701]
+    assert Order(100, 0).samples(95, 105).tolist() == [93, 67, 9, 81, 94, 43, 74, 18, 73, 39]
+
+
 def test_neighbors_are_uncorrelated() -> None:
     samples = Order(7570, 3).samples(0, 7570)
     assert abs(np.corrcoef(samples[:-1], samples[1:])[0, 1]) < 5 / np.sqrt(7570)
