@@ -62,11 +62,21 @@ def open_images(path: "str | os.PathLike[str]") -> ImageList:
 
 
 def files_in(root: Path) -> list[str]:
-    """Return the images in a folder and all folders in it, as paths within it, sorted; DataError where it has none."""
+    """Return the images in a folder and all folders in it, as paths within it, sorted.
+
+    Links to folders are followed, but for those that lead back to one that they lie in.
+
+    Raises:
+        DataError: a folder that cannot be read, or no image at all.
+    """
     found = []
-    for folder, folders, files in os.walk(root, onerror=_unreadable):
-        folders[:] = [name for name in folders if not name.startswith(".") and not name.endswith(".rec.partial")]
+    for folder, folders, files in os.walk(root, onerror=_unreadable, followlinks=True):
         inside = Path(folder).relative_to(root)
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith(".") and not name.endswith(".rec.partial") and not _leads_back(root, inside / name)
+        ]
         found += [
             (inside / name).as_posix()
             for name in files
@@ -75,6 +85,11 @@ def files_in(root: Path) -> list[str]:
     if not found:
         raise DataError(f"{root}: holds no image ({', '.join(SUFFIXES)})")
     return sorted(found)
+
+
+def _leads_back(root: Path, inside: Path) -> bool:
+    folder = root / inside
+    return folder.is_symlink() and any(folder.samefile(root / above) for above in inside.parents)
 
 
 def _unreadable(error: OSError) -> None:

@@ -33,6 +33,19 @@ def test_identities_in_folders_of_folders_keep_their_whole_name(data_root: Path,
     assert FolderDataset(tmp_path).identities() == ["asia/1", "europe/1"]
 
 
+def test_linked_folders_are_identities_and_links_that_lead_back_are_not(data_root: Path, tmp_path: Path) -> None:
+    for name in ("Adam_Sandler", "Al_Gore"):
+        shutil.copytree(data_root / "dev_images/Adam_Sandler", tmp_path / "all" / name)
+    (tmp_path / "some").mkdir()
+    (tmp_path / "some/Adam").symlink_to(tmp_path / "all/Adam_Sandler")
+    (tmp_path / "some/Al").symlink_to("../all/Al_Gore")
+    (tmp_path / "all/Al_Gore/here").symlink_to(".")
+    (tmp_path / "all/Al_Gore/around").symlink_to(tmp_path / "some")
+    dataset = FolderDataset(tmp_path / "some")
+    assert dataset.identities() == ["Adam", "Al"]
+    assert len(dataset) == 2 * len(list((data_root / "dev_images/Adam_Sandler").iterdir()))
+
+
 def test_an_image_of_nobody_and_a_file_that_vanished_are_named(data_root: Path, tmp_path: Path) -> None:
     shutil.copytree(data_root / "dev_images/Adam_Sandler", tmp_path / "Adam")
     dataset = FolderDataset(tmp_path)
