@@ -13,6 +13,7 @@ import numpy as np
 
 from arcdist.data.alignment import TEMPLATE_SIZE_PX, align_face
 from arcdist.data.decode import decode
+from arcdist.data.image_lists import files_in
 from arcdist.errors import ConfigError, DataError
 from arcdist.prepare.detectors import DETECTORS, Detector, Face
 from arcdist.prepare.landmarks import read_landmarks
@@ -20,7 +21,6 @@ from arcdist.prepare.ordered import map_in_order
 from arcdist.runtime.progress import track
 
 _IMAGES_AHEAD = 8
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 
 
 def _largest(face: Face, center: np.ndarray) -> float:
@@ -174,20 +174,17 @@ def _align_one(
 
 def _faces_of(root: Path, output: Path, suffix: str) -> dict[Path, Path]:
     """Return where the face of each image goes; hidden files and folders, and faces of before, are passed over."""
-    if not root.is_dir():
-        raise DataError(f"{root}: is no folder")
     inside = Path(os.path.relpath(output.resolve(), root.resolve()))
     faces: dict[Path, Path] = {}
     sources: dict[Path, Path] = {}
-    for source in sorted(root.rglob("*")):
-        name = source.relative_to(root)
-        hidden = any(part.startswith(".") for part in name.parts)
-        if hidden or source.suffix.lower() not in _SUFFIXES or not source.is_file() or inside in name.parents:
+    for name in map(Path, files_in(root)):
+        if inside in name.parents:
             continue
+        source = root / name
         faces[source] = target = output / name.with_suffix(f".{suffix}")
         if target in sources:
             raise DataError(f"{source}: its face would have the name of {sources[target].name}'s; rename one")
         sources[target] = source
     if not faces:
-        raise DataError(f"{root}: holds no image ({', '.join(_SUFFIXES)})")
+        raise DataError(f"{root}: holds no image outside of {output}")
     return faces

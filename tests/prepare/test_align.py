@@ -133,3 +133,14 @@ def test_a_line_of_no_landmarks_is_named(tmp_path: Path, line: str) -> None:
     (tmp_path / "points.txt").write_text(f"# header\n{line}\n")
     with pytest.raises(DataError, match=r"points.txt: line 2"):
         read_landmarks(tmp_path / "points.txt")
+
+
+def test_photographs_in_a_linked_folder_are_aligned(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    (tmp_path / "ours").mkdir()
+    cv2.imwrite(str(tmp_path / "theirs/one.png"), np.full((120, 90, 3), 127, np.uint8))
+    (tmp_path / "ours/linked").symlink_to(tmp_path / "theirs")
+    (tmp_path / "points.txt").write_text("linked/one.png 30 40 60 40 45 60 35 80 55 80\n")
+    report = align(AlignConfig(str(tmp_path / "ours"), str(tmp_path / "faces"), str(tmp_path / "points.txt")))
+    assert (report.images, report.aligned) == (1, 1)
+    assert (tmp_path / "faces/linked/one.jpg").is_file()
