@@ -86,6 +86,10 @@ def test_an_index_finds_nearly_what_exact_search_finds_and_is_refused_for_anothe
     assert sum(shared) / 1000 > 0.95
     with pytest.raises(DataError, match=r"i\.faiss: is of another gallery"):
         FaissIndex(rows.flip(0), tmp_path / "i.faiss")
+    changed = rows.clone()
+    changed[1234] = -rows[1234]
+    with pytest.raises(DataError, match=r"i\.faiss: is of another gallery"):
+        FaissIndex(changed, tmp_path / "i.faiss")
     (tmp_path / "i.faiss").write_bytes(b"none")
     with pytest.raises(DataError, match=r"i\.faiss: no index of faiss"):
         FaissIndex(rows, tmp_path / "i.faiss")
