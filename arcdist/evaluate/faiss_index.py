@@ -7,6 +7,7 @@ faster for many.
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 from typing import Any
 
@@ -38,14 +39,17 @@ class FaissIndex:
 
     def __init__(self, gallery: Tensor, path: str | Path) -> None:
         faiss, self._path = _faiss(), Path(path)
+        aside = Path(f"{self._path}.{os.getpid()}.partial")
         try:
             if self._path.exists():
                 self._index = faiss.read_index(str(self._path))
                 self._check(gallery)
             else:
                 self._index = self._build(faiss, gallery)
-                faiss.write_index(self._index, str(self._path))
-        except RuntimeError as error:
+                faiss.write_index(self._index, str(aside))
+                aside.replace(self._path)
+        except (RuntimeError, OSError) as error:
+            aside.unlink(missing_ok=True)
             raise DataError(f"{path}: no index of faiss, or it cannot be written: {str(error)[:200]}") from None
 
     def search(self, probes: Tensor, count: int) -> tuple[Tensor, Tensor]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
+from support import full_disk
 
 from arcdist.backbones import create_backbone
 from arcdist.cli.main import main
@@ -95,6 +96,12 @@ def test_an_index_finds_nearly_what_exact_search_finds_and_is_refused_for_anothe
         FaissIndex(rows, tmp_path / "i.faiss")
 
 
+def test_an_index_that_a_full_disk_cuts_short_is_not_there(tmp_path: Path) -> None:
+    with full_disk(10_000), pytest.raises(DataError, match=r"i\.faiss: .* cannot be written"):
+        FaissIndex(torch.randn(200, 16), tmp_path / "i.faiss")
+    assert not list(tmp_path.iterdir())
+
+
 def test_photographs_are_aligned_embedded_and_found(data_root: Path, tmp_path: Path) -> None:
     """A photograph itself is the nearest face of a gallery that holds it, whatever the network."""
     net = create_backbone("small", 16)
@@ -123,6 +130,7 @@ def test_photographs_are_aligned_embedded_and_found(data_root: Path, tmp_path: P
         (["gallery.npy", "gallery.npy", "model=m"], 2, "gallery.npy holds embeddings and needs none"),
         (["gallery.npy", "gallery.npy", "count=0"], 2, "count: 0"),
         (["none.npy", "gallery.npy"], 1, "none.npy: no such file"),
+        (["gallery.npy", "gallery.npy", "index=."], 1, ".: no index of faiss"),
         (["gallery.npy", "other.npy"], 1, "queries of 8 dimensions, a gallery of 16"),
     ],
 )
