@@ -92,6 +92,15 @@ def test_insightfaces_layout_is_found_without_its_index(data_root: Path, tmp_pat
     assert "5 header and identity records" in dataset.layout
 
 
+def test_an_image_of_no_bytes_is_an_image_without_an_index_too(tmp_path: Path) -> None:
+    with RecordWriter(tmp_path / "scanned.rec") as writer:
+        writer.write(0, [2, 2], b"")
+        writer.write(1, 0, b"")
+    (tmp_path / "scanned.idx").unlink()
+    (tmp_path / "scanned.property").write_text("1,112,112")
+    assert RecordDataset(tmp_path / "scanned.rec").keys.tolist() == [1]
+
+
 def test_the_folders_property_serves_a_file_without_its_own(tmp_path: Path) -> None:
     write(tmp_path / "train.rec", [0, 1], 2).with_suffix(".property").rename(tmp_path / "property")
     (tmp_path / "property").write_text("7,96,112\n2\nshuffled\n")
@@ -143,6 +152,7 @@ def test_a_header_that_float32_rounded_is_seen_through(tmp_path: Path, stated: i
     (tmp_path / "large.property").write_text("1,112,112")
     dataset = RecordDataset(tmp_path / "large.rec")
     assert dataset.keys.tolist() == list(range(16_777_210, 16_777_219))
+    assert dataset.listed_classes == 1
 
 
 @pytest.mark.parametrize("label", [[0.0, 5.0], [5.0, 4.0], [1.5, 2.0], [float("nan"), 2.0], [2.0, float("inf")]])

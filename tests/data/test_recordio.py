@@ -227,6 +227,24 @@ def test_an_unfinished_file_does_not_replace_a_finished_one(small: Path) -> None
     assert small.read_bytes() != before
 
 
+def test_a_file_that_took_its_name_never_has_the_index_of_the_one_before(
+    small: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replace = Path.replace
+
+    def cut_short(aside: Path, target: Path) -> Path:
+        if target.suffix == ".idx":
+            raise OSError(28, "No space left on device")
+        return replace(aside, target)
+
+    monkeypatch.setattr(Path, "replace", cut_short)
+    with pytest.raises(RecordError, match="cannot be written: No space left"), RecordWriter(small) as writer:
+        writer.write(5, 0, b"another")
+    assert not small.with_suffix(".idx").exists()
+    with RecordReader(small) as reader:
+        assert [record.payload for record in reader] == [b"another"]
+
+
 @pytest.mark.parametrize(
     ("record", "complaint"),
     [
