@@ -1,6 +1,7 @@
 """A large index is parsed once, and again where one of its files has changed."""
 
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -44,6 +45,7 @@ def test_the_text_is_parsed_once_by_all_who_open_it_at_the_same_time(rec: Path) 
 
     def read() -> RecordIndex:
         parsed.append(1)
+        time.sleep(0.1)  # the others come meanwhile
         return read_index(rec.with_suffix(".idx"), rec, rec.stat().st_size)
 
     with ThreadPoolExecutor(8) as pool:

@@ -193,6 +193,15 @@ def test_what_is_no_file_is_refused(tmp_path: Path, name: str) -> None:
         RecordReader(tmp_path / name)
 
 
+def test_a_last_record_whose_later_parts_are_cut_off_is_refused_at_open(small: Path) -> None:
+    with RecordWriter(small) as writer:
+        writer.write(9, 0, b"first")
+        writer.write(5, 0, MAGIC * 3 + b"tail")
+    os.truncate(small, small.stat().st_size - 4)
+    with pytest.raises(RecordError, match="record 5 at byte"):
+        RecordReader(small)
+
+
 def test_an_index_that_was_named_must_be_there(small: Path) -> None:
     with pytest.raises(RecordError, match=r"other.idx: cannot be read"):
         RecordReader(small, small.with_name("other.idx"))
