@@ -76,7 +76,7 @@ def test_a_set_of_any_number_of_blocks_takes_no_open_files(path: Path, tmp_path:
 
 def test_the_limit_is_kept_and_the_rest_is_read_from_the_file(path: Path, tmp_path: Path) -> None:
     cache = filled(path, tmp_path / "near", limit=5 * BLOCK)
-    assert len(blocks(tmp_path / "near")) == 5
+    assert sorted(int(block.name.split(".")[1]) for block in blocks(tmp_path / "near")) == [0, 1, 2, 3, 4]
     assert all_of(RecordDataset(path, cache)) == all_of(RecordDataset(path))
 
 
@@ -88,6 +88,21 @@ def test_copies_of_other_files_make_room_and_a_changed_file_is_copied_anew(path:
     new = blocks(tmp_path / "near")
     assert len(new) == 6
     assert not set(old) & set(new)
+
+
+def test_of_copies_of_other_files_the_longest_unused_go_first(path: Path, tmp_path: Path) -> None:
+    (tmp_path / "near").mkdir()
+    for age, name in enumerate(("new", "older", "oldest")):
+        block = tmp_path / f"near/{name}.0.block"
+        block.write_bytes(bytes(BLOCK))
+        os.utime(block, (1000 - age, 1000 - age))
+    cache = LocalCache(tmp_path / "near", 4 * BLOCK, BLOCK)
+    (tmp_path / "far/two.rec").write_bytes(bytes(2 * BLOCK))
+    cache.copies(tmp_path / "far/two.rec")
+    cache.fill().join(30)
+    left = {block.name.partition(".")[0] for block in blocks(tmp_path / "near")}
+    assert left & {"new", "older", "oldest"} == {"new", "older"}
+    assert len(blocks(tmp_path / "near")) == 4
 
 
 def test_a_file_that_is_replaced_before_it_is_copied_leaves_no_copy(path: Path, tmp_path: Path) -> None:
