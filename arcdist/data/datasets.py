@@ -169,7 +169,10 @@ def find_property(rec_path: Path) -> "Property | None":
     """
     for path in (rec_path.with_suffix(".property"), rec_path.with_name("property")):
         if path.is_file():
-            line = (path.read_text(encoding="utf-8", errors="replace").splitlines() or [""])[0]
+            try:
+                line = (path.read_text(encoding="utf-8", errors="replace").splitlines() or [""])[0]
+            except OSError as error:
+                raise DataError(f"{path}: cannot be read: {error.strerror}") from None
             try:
                 num_classes, height, width = (int(value) for value in line.split(","))
             except ValueError:

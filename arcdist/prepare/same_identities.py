@@ -21,7 +21,7 @@ def read_same(path: "str | os.PathLike[str]", num_classes: int) -> np.ndarray:
         pairs = np.array([(first, second) for first, second in filter(None, lines)], np.int64).reshape(-1, 2)
     except OSError as error:
         raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
-    except ValueError as error:
+    except (ValueError, OverflowError) as error:
         raise DataError(f"{path}: is no list of two labels a line: {error}") from None
     wrong = (pairs < 0) | (pairs >= num_classes)
     if wrong.any():

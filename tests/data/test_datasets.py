@@ -117,6 +117,17 @@ def test_a_property_of_another_kind_is_refused(tmp_path: Path, text: str) -> Non
         RecordDataset(path)
 
 
+def test_a_property_that_cannot_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "train.rec", [0, 1], 2)
+
+    def fails(path: Path, **_: object) -> str:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(Path, "read_text", fails)
+    with pytest.raises(DataError, match=r"train\.property: cannot be read: Input/output error"):
+        RecordDataset(path)
+
+
 @pytest.mark.parametrize("label", [2, -1, 0.5, float("nan"), float("inf"), [2.0, 0.0]])
 def test_a_label_that_is_no_class_is_named_with_its_record(tmp_path: Path, label: object) -> None:
     dataset = RecordDataset(write(tmp_path / "train.rec", [0, 1, label], 2))

@@ -207,7 +207,12 @@ def test_a_value_that_cannot_be_right_is_named(change: dict, complaint: str) -> 
 
 @pytest.mark.parametrize(
     ("text", "complaint"),
-    [("0 9\n", "9: is no label of 0..1"), ("0\n", "no list of two labels"), ("0\n1\n", "no list of two labels")],
+    [
+        ("0 9\n", "9: is no label of 0..1"),
+        ("0\n", "no list of two labels"),
+        ("0\n1\n", "no list of two labels"),
+        (f"0 {2**64}\n", "no list of two labels"),
+    ],
 )
 def test_a_list_of_identities_that_names_none_is_refused(tmp_path: Path, text: str, complaint: str) -> None:
     source, same = write(tmp_path / "all.rec", [0, 1]), tmp_path / "same.txt"
