@@ -13,8 +13,8 @@ from rich.progress import track
 from arcdist.data.datasets import RecordDataset
 from arcdist.data.decode import decode
 from arcdist.errors import ConfigError
-from arcdist.prepare.ordered import map_in_order
 from arcdist.runtime.cores import usable_cores
+from arcdist.runtime.ordered import map_in_order
 
 _WEIGHTS = "models/face_recognition_sface_2021dec_int8bq.onnx"
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import cv2
@@ -16,13 +15,13 @@ from torch import Tensor, nn
 from arcdist.data.decode import decode
 from arcdist.errors import DataError
 from arcdist.runtime.collectives import broadcast_object, gather_uneven_rows, rank, world_size
+from arcdist.runtime.ordered import map_in_order
 from arcdist.runtime.precision import autocast
 
 DECODE_THREADS = 2
 BATCHES_AHEAD = 4  # decoded while the net works; bounds the decoded images that are held
 
 Item = TypeVar("Item")
-Made = TypeVar("Made")
 
 
 def embed(
@@ -92,8 +91,9 @@ def embed_batches(
 
     To be used within ``evaluating``. ``load`` gives a batch's pixels, ``[b, S, S, 3]`` uint8.
     """
-    for pixels in _ahead(load, batches):
-        yield _forward(model, pixels.to(device, non_blocking=True), flip)
+    with ThreadPoolExecutor(DECODE_THREADS) as pool:
+        for pixels in map_in_order(pool, load, batches, BATCHES_AHEAD + 1):
+            yield _forward(model, pixels.to(device, non_blocking=True), flip)
 
 
 def square_pixels(image: bytes, name: str, size: int) -> np.ndarray:
@@ -130,15 +130,3 @@ def evaluating(model: nn.Module, precision: str, device: torch.device) -> Genera
     finally:
         for module, training in modes:
             module.training = training
-
-
-def _ahead(make: Callable[[Item], Made], items: Iterable[Item]) -> Iterator[Made]:
-    """Yield ``make(item)`` in order, made by threads up to ``BATCHES_AHEAD`` items ahead."""
-    with ThreadPoolExecutor(DECODE_THREADS) as pool:
-        coming: deque[Future[Made]] = deque()
-        for item in items:
-            coming.append(pool.submit(make, item))
-            if len(coming) > BATCHES_AHEAD:
-                yield coming.popleft().result()
-        while coming:
-            yield coming.popleft().result()

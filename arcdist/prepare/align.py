@@ -17,7 +17,7 @@ from arcdist.data.image_lists import files_in
 from arcdist.errors import ConfigError, DataError
 from arcdist.prepare.detectors import DETECTORS, Detector, Face
 from arcdist.prepare.landmarks import read_landmarks
-from arcdist.prepare.ordered import map_in_order
+from arcdist.runtime.ordered import map_in_order
 from arcdist.runtime.progress import track
 
 _IMAGES_AHEAD = 8

@@ -18,7 +18,7 @@ from arcdist.data.pairs_txt import identities_of
 from arcdist.errors import ConfigError, DataError
 from arcdist.prepare.journal import Entry, Journal
 from arcdist.prepare.named_set import NamedSetWriter
-from arcdist.prepare.ordered import map_in_order
+from arcdist.runtime.ordered import map_in_order
 from arcdist.runtime.progress import track
 
 _MAX_SIDE_PX = 4096
