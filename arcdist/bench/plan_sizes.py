@@ -5,10 +5,8 @@ from dataclasses import dataclass
 import torch
 
 from arcdist.errors import ConfigError
+from arcdist.ops.margin_logsumexp.scoring import classes_of_block
 from arcdist.train.config import TrainConfig
-
-_BLOCK_ELEMENTS = {"cpu": 2**19, "cuda": 2**24}  # of a block's logits, as ops/margin_logsumexp/scoring.py has them
-_LEAST_BLOCK = 256
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,7 @@ class Sizes:
     @property
     def block(self) -> int:
         """Return the centers whose logits are there at once."""
-        return min(self.drawn, max(_LEAST_BLOCK, _BLOCK_ELEMENTS[self.device] // self.batch))
+        return min(self.drawn, classes_of_block(self.batch, self.device))
 
     @property
     def narrow(self) -> int:

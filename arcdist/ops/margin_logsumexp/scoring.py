@@ -10,6 +10,11 @@ from arcdist.ops.margin_logsumexp.formula import Formula, Tuning
 _BLOCK_ELEMENTS = {"cpu": 2**19, "cuda": 2**24}  # a CPU's block stays in its cache, a GPU's fills its multiprocessors
 
 
+def classes_of_block(rows: int, device: str) -> int:
+    """Return how many classes are scored at once for so many rows on a kind of device, if nothing else is asked for."""
+    return max(256, _BLOCK_ELEMENTS.get(device, 2**19) // max(1, rows))
+
+
 class Scoring(ABC):
     """The forward pass of ``margin_logsumexp``, and what its gradients need.
 
@@ -37,8 +42,7 @@ class Scoring(ABC):
         self.embedding, self.centers, self.target, self.rows = embedding, centers, target, rows
         self.formula, self.tuning = formula, tuning
         self.count = len(centers) if rows is None else len(rows)
-        elements = _BLOCK_ELEMENTS.get(embedding.device.type, 2**19)
-        self.block = formula.subcenters * (tuning.block or max(256, elements // max(1, len(target))))
+        self.block = formula.subcenters * (tuning.block or classes_of_block(len(target), embedding.device.type))
         self.inverse_norm = embedding.new_ones(self.count)
 
     def blocks(self) -> Iterator[slice]:
