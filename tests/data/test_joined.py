@@ -90,7 +90,7 @@ def test_a_set_that_was_cut_into_files_keeps_its_labels(data_root: Path, tmp_pat
     whole = RecordDataset(data_root / "cfp_small.rec")
     for part in range(2):
         with RecordWriter(tmp_path / f"{part}.rec") as writer:
-            for sample in range(part, len(whole), 2):
+            for sample in range(100 * part, 100 if part == 0 else len(whole)):  # the first has fewer classes
                 writer.write(sample, *whole.read(sample))
     config = DataConfig(path=[str(tmp_path / "0.rec"), str(tmp_path / "1.rec")], same_labels=True)
     joined = config.open()

@@ -47,6 +47,20 @@ def test_the_records_of_a_clean_list_are_kept(lfw: RecordDataset, tmp_path: Path
     check(lfw, SelectConfig(clean_list=str(path)), np.array([4, 6, 3999]))
 
 
+def test_images_that_a_clean_list_leaves_out_do_not_count(lfw: RecordDataset, tmp_path: Path) -> None:
+    even, labels = np.flatnonzero(lfw.keys % 2 == 0), lfw.labels()
+    (tmp_path / "clean.txt").write_text("".join(f"{key}\n" for key in lfw.keys[even]))
+    expected = even[np.bincount(labels[even], minlength=lfw.num_classes)[labels[even]] >= 7]
+    check(lfw, SelectConfig(clean_list=str(tmp_path / "clean.txt"), min_images=7), expected)
+
+
+def test_who_is_held_out_never_changes(lfw: RecordDataset) -> None:
+    """Runs of other versions are compared on the same identities."""
+    labels = lfw.labels()
+    held_out = np.unique(labels[SelectConfig(held_out=0.1, side="held_out").keep(lfw, labels)])
+    assert held_out[:8].tolist() == [8, 12, 14, 18, 28, 42, 70, 72]
+
+
 def test_the_two_sides_of_a_split_share_no_identity_and_lose_none(lfw: RecordDataset) -> None:
     labels = lfw.labels()
     train, held_out = (SelectConfig(held_out=0.1, side=side).keep(lfw, labels) for side in ("train", "held_out"))
