@@ -101,18 +101,3 @@ def refuse_repeats(names: Sequence[str] | Sequence[int], path: str | Path, what:
         first = line_of.setdefault(name, number)
         if first != number:
             raise DataError(f"{path}:{number}: {what} {name} is on line {first} already")
-
-
-def require_images(folder: str | Path, names: Sequence[str], path: str | Path, first_line: int = 1) -> list[Path]:
-    """Return the files of a list's images. Raises DataError where one is missing: no image is passed over.
-
-    Args:
-        folder: what the names are relative to.
-        names: ``[n]``, entry i on line ``first_line + i`` of the list ``path``.
-    """
-    files = [Path(folder, name) for name in names]
-    missing = [number for number, file in enumerate(files, first_line) if not file.is_file()]
-    if missing:
-        first = files[missing[0] - first_line]
-        raise DataError(f"{path}:{missing[0]}: no image {first}; {len(missing)} of {len(files)} images are missing")
-    return files

@@ -15,7 +15,6 @@ from arcdist.evaluate.ijb_lists import (
     read_probes,
     read_template_pairs,
 )
-from arcdist.evaluate.lists import require_images
 
 HEADER = "TEMPLATE_ID,SUBJECT_ID,FILENAME,SIGHTING_ID,FACE_X,FACE_Y,FACE_WIDTH,FACE_HEIGHT"
 POINTS = "46.060 62.026 87.785 60.323 68.851 77.656 52.162 99.875 86.450 98.648"
@@ -143,10 +142,3 @@ def test_files_that_are_no_lists_are_refused(tmp_path: Path) -> None:
         read_probes(tmp_path / "none.csv")
     with pytest.raises(DataError, match=r"none\.txt: cannot be read"):
         read_template_pairs(tmp_path / "none.txt")
-
-
-def test_a_missing_image_is_refused_by_the_line_of_the_list(tmp_path: Path) -> None:
-    (tmp_path / "1.jpg").touch()
-    assert require_images(tmp_path, ["1.jpg"], "list.txt") == [tmp_path / "1.jpg"]
-    with pytest.raises(DataError, match=r"list\.txt:3: no image .*2\.jpg; 2 of 3 images are missing"):
-        require_images(tmp_path, ["1.jpg", "2.jpg", "3.jpg"], "list.txt", first_line=2)
