@@ -74,6 +74,19 @@ def test_a_pair_at_the_threshold_is_an_impostor() -> None:
     assert result.accuracy == 1.0
 
 
+def test_a_genuine_pair_at_a_point_of_the_grid_is_accepted_from_the_next_on() -> None:
+    opposite = [[1.0, 0.0], [-1.0, 0.0]]
+    result = verify(np.array([[1.0, 0.0], [0.0, 1.0], *opposite] * 10), [True, False] * 10)
+    assert result.thresholds == pytest.approx([2.01] * 10)
+    assert result.accuracy == 1.0
+
+
+@pytest.mark.parametrize(("impostors", "targets"), [(9_999, 3), (10_000, 4)])
+def test_tar_at_1e_4_is_told_from_one_false_accept_on(impostors: int, targets: int) -> None:
+    embeddings = at_distance([0.5] * 10 + [2.5] * impostors)
+    assert len(verify(embeddings, [True] * 10 + [False] * impostors).tar_at_far) == targets
+
+
 def test_exact_grid_finds_a_threshold_between_two_points_of_the_other_grid() -> None:
     embeddings = at_distance([1.002, 1.008] * 10)
     same = [True, False] * 10
