@@ -11,6 +11,7 @@ import pytest
 from architecture_pictures import PICTURES
 from configuration_page import configuration_page
 from make_site import build, is_installed
+from make_site import main as make_site
 from recipes_page import recipes_page
 
 from arcdist.bench.plan import Cluster
@@ -42,6 +43,14 @@ def test_the_site_is_built_strictly_with_all_its_pages(tmp_path: Path) -> None:
     pages = {path.stem for path in (ROOT / "docs").glob("*.md")} | {"configuration", "recipes"}
     assert all((tmp_path / f"site/{page}/index.html").is_file() for page in pages)
     assert "make demo" in (tmp_path / "site/index.html").read_text()  # of README's first screen
+
+
+def test_a_folder_that_is_no_site_is_not_replaced(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "kept.md").write_text("of somebody")
+    for out in (tmp_path, tmp_path / "kept.md"):
+        assert make_site(out) == 1
+        assert "is there and no site; it is not replaced" in capsys.readouterr().err
+    assert (tmp_path / "kept.md").read_text() == "of somebody"
 
 
 def _site(folder: Path, page: str) -> Path:

@@ -23,7 +23,10 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 
 
 def main(out: Path) -> int:
-    """Build the site into a folder, which is replaced, and return the exit code."""
+    """Build the site into a folder, which is replaced if it is empty or a site, and return the exit code."""
+    if out.exists() and not (out / "index.html").is_file() and (out.is_file() or any(out.iterdir())):
+        print(f"docs: {out}: is there and no site; it is not replaced", file=sys.stderr)
+        return 1
     if not is_installed():
         print("docs: zensical is missing: pip install -e '.[docs]', with Python 3.11.5 or newer", file=sys.stderr)
         return 1
