@@ -237,6 +237,10 @@ def test_features_for_a_server_are_written_in_the_order_of_its_list(tmp_path: Pa
     np.testing.assert_allclose(read_matrix(tmp_path / "f.bin"), [[0.0, 1.0], [0.6, 0.8]], rtol=1e-6)
     assert plan.landmarks is not None
     assert plan.landmarks[0].tolist() == [[1, 2], [3, 4], [5, 6], [7, 8], [9, 11]]
+    unaligned = replace(config, align=False).plan(FaceIndex(["a/1.jpg", "b/2.jpg"], ["", ""], "faces"))
+    assert unaligned.landmarks is None
+    with pytest.raises(ConfigError, match=r"output: .*/none/f\.bin: there is no folder .*/none$"):
+        replace(config, output=f"{tmp_path}/none/f.bin").plan(FaceIndex(["a/1.jpg", "b/2.jpg"], ["", ""], "faces"))
 
 
 OWN = ("own_pairs.txt", "labeled", "groups.csv")

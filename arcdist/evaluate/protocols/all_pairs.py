@@ -61,7 +61,8 @@ class FeaturesConfig:
 
     def plan(self, index: FaceIndex) -> Plan:
         """Return what is to be done."""
-        named("output", self.output)
+        if not Path(named("output", self.output)).parent.is_dir():
+            raise ConfigError(f"output: {self.output}: there is no folder {Path(self.output).parent}")
         names, points = [], []
         for number, line in enumerate(read_lines(named("lists", self.lists)), 1):
             fields = line.split()
