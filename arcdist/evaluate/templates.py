@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -15,21 +15,6 @@ from arcdist.evaluate.scores import unit_rows
 Ints = npt.NDArray[np.int64]
 
 _ROWS_AT_ONCE = 16384  # 64 MiB of float64 for 512 dimensions
-
-
-@dataclass
-class PoolingConfig:
-    """How the embeddings of a template's images become one.
-
-    insightface's scripts name these settings NxDxFx, and N oppositely: norm weighting is N1 in ``ijb_11.py``,
-    ``eval_ijbc.py`` and ``onnx_ijbc.py``, N0 in ``ijb_evals.py``.
-    """
-
-    flip: bool = field(default=True, metadata={"help": "add the embedding of the mirrored image (F1)"})
-    norm_weighting: bool = field(
-        default=True, metadata={"help": "an image counts by its embedding's norm (N1 of ijb_11.py, N0 of ijb_evals.py)"}
-    )
-    detector_weighting: bool = field(default=True, metadata={"help": "an image counts by its detector score (D1)"})
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,8 +49,7 @@ def pool_templates(
     medium: npt.ArrayLike | None = None,
     *,
     detector_score: npt.ArrayLike | None = None,
-    mirrored: Tensor | None = None,
-    config: PoolingConfig | None = None,
+    norm_weighting: bool = True,
 ) -> Templates:
     """Return the templates: the mean inside each medium, summed over the media of a template, at length 1.
 
@@ -73,21 +57,20 @@ def pool_templates(
     within its template only. Both steps are linear, so a template is one weighted sum over its images, and no media are
     ever made; sums are in float64. Media are not normalized. Source: insightface ``ijb_11.py:114-150``.
 
+    insightface's scripts name the weights NxDx, and N oppositely: norm weighting is N1 in ``ijb_11.py``,
+    ``eval_ijbc.py`` and ``onnx_ijbc.py``, N0 in ``ijb_evals.py``.
+
     Args:
-        embeddings: ``[N, D]``, rows of any length: their length is a weight where ``config.norm_weighting`` is.
+        embeddings: ``[N, D]``, rows of any length.
         template: ``[N]`` integers, whose template a row is of.
         medium: ``[N]`` integers; without it each row is a medium by itself.
-        detector_score: ``[N]``, finite and not negative; needed where ``config.detector_weighting`` is.
-        mirrored: ``[N, D]``, embeddings of the mirrored images, added where ``config.flip`` is; without it the
-            embeddings are those of ``embed``, which adds by itself, and ``config.flip`` says nothing here.
+        detector_score: ``[N]``, finite and not negative, by which an image counts (D1); without it all count alike.
+        norm_weighting: whether an image counts by its embedding's length.
 
     Raises DataError for lists of other lengths, embeddings that are not finite or have no direction, scores that are no
     weights, and a template that sums up to nothing.
     Time: ``N·D``. Memory: the templates in float64, and blocks.
     """
-    config = config or PoolingConfig()
-    if mirrored is not None and mirrored.shape != embeddings.shape:
-        raise DataError(f"mirrored: shape {list(mirrored.shape)}, but embeddings are {list(embeddings.shape)}")
     ids, template_row = np.unique(_column("template", template, len(embeddings), "iu"), return_inverse=True)
     weight = np.ones(len(embeddings))
     if medium is not None:
@@ -95,7 +78,7 @@ def pool_templates(
         of_template = template_row.astype(np.int64) * (int(medium_row.max()) + 1) + medium_row
         _, medium_row, images_of = np.unique(of_template, return_inverse=True, return_counts=True)
         weight /= images_of[medium_row]
-    if config.detector_weighting:
+    if detector_score is not None:
         weight *= _detector_weights(detector_score, len(embeddings))
 
     summed = torch.zeros(len(ids), embeddings.shape[1], dtype=torch.float64, device=embeddings.device)
@@ -103,10 +86,8 @@ def pool_templates(
     for start in range(0, len(embeddings), _ROWS_AT_ONCE):
         block = slice(start, start + _ROWS_AT_ONCE)
         images = embeddings[block].double()
-        if mirrored is not None and config.flip:
-            images = images + mirrored[block].double()
         unit = unit_rows(images, "embeddings", start)
-        images = images if config.norm_weighting else unit
+        images = images if norm_weighting else unit
         summed.index_add_(0, rows[block], images * weights[block, None])
     empty = (summed == 0).all(1).nonzero().flatten()
     if len(empty):
@@ -115,9 +96,7 @@ def pool_templates(
     return Templates(ids, unit_rows(summed, "templates").to(dtype))
 
 
-def _detector_weights(scores: npt.ArrayLike | None, count: int) -> npt.NDArray[np.float64]:
-    if scores is None:
-        raise DataError("detector_weighting: there are no detector scores; give them, or set detector_weighting=false")
+def _detector_weights(scores: npt.ArrayLike, count: int) -> npt.NDArray[np.float64]:
     weights = _column("detector_score", scores, count, "fiu").astype(np.float64)
     bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
     if len(bad):

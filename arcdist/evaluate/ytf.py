@@ -18,7 +18,7 @@ from torch import Tensor
 
 from arcdist.errors import DataError
 from arcdist.evaluate.lists import integer, read_lines
-from arcdist.evaluate.templates import PoolingConfig, pool_templates
+from arcdist.evaluate.templates import pool_templates
 from arcdist.evaluate.verification import FOLDS, VerificationResult, verify
 
 
@@ -78,7 +78,6 @@ def verify_videos(
     missing = sorted(set(listed.ravel().tolist()) - set(names.tolist()))
     if missing:
         raise DataError(f"{len(missing)} videos of the list have no frames; the first is {missing[0]}")
-    config = PoolingConfig(norm_weighting=False, detector_weighting=False)
-    videos = pool_templates(frames, video, config=config).embeddings
+    videos = pool_templates(frames, video, norm_weighting=False).embeddings
     rows = np.searchsorted(names, listed.ravel())
     return verify(videos[torch.from_numpy(rows)].cpu().numpy(), pairs.same, grid=grid)

@@ -1,21 +1,16 @@
-import itertools
-
 import numpy as np
 import pytest
 import torch
 
 from arcdist.errors import DataError
 from arcdist.evaluate import templates
-from arcdist.evaluate.templates import PoolingConfig, pool_templates
-
-PLAIN = PoolingConfig(detector_weighting=False)
+from arcdist.evaluate.templates import pool_templates
 
 
 def faces(count: int = 60, seed: int = 0) -> dict:
     random = np.random.default_rng(seed)
     return {
         "embeddings": torch.from_numpy(random.normal(size=(count, 5))),
-        "mirrored": torch.from_numpy(random.normal(size=(count, 5))),
         "template": random.choice([3, 17, 4, 900], count),
         "medium": random.choice([5, 2, 70001], count),  # the same ids in several templates
         "detector_score": random.random(count),
@@ -24,17 +19,16 @@ def faces(count: int = 60, seed: int = 0) -> dict:
 
 def as_insightface_does(
     embeddings: torch.Tensor,
-    mirrored: torch.Tensor,
     template: np.ndarray,
     medium: np.ndarray,
-    detector_score: np.ndarray,
-    config: PoolingConfig,
+    detector_score: np.ndarray | None,
+    norm_weighting: bool,
 ) -> np.ndarray:
     """Return the templates by plain loops, after the description of ``ijb_11.py``."""
-    images = (embeddings + mirrored if config.flip else embeddings).numpy()
-    if not config.norm_weighting:
+    images = embeddings.numpy()
+    if not norm_weighting:
         images = images / np.linalg.norm(images, axis=1, keepdims=True)
-    if config.detector_weighting:
+    if detector_score is not None:
         images = images * detector_score[:, None]
     pooled = []
     for each in np.unique(template):
@@ -44,36 +38,40 @@ def as_insightface_does(
     return np.stack(pooled) / np.linalg.norm(pooled, axis=1, keepdims=True)
 
 
-@pytest.mark.parametrize("switches", list(itertools.product([False, True], repeat=3)))
-def test_pooling_is_that_of_plain_loops(monkeypatch: pytest.MonkeyPatch, switches: tuple[bool, bool, bool]) -> None:
+@pytest.mark.parametrize("norm_weighting", [False, True])
+@pytest.mark.parametrize("detector_weighting", [False, True])
+def test_pooling_is_that_of_plain_loops(
+    monkeypatch: pytest.MonkeyPatch, norm_weighting: bool, detector_weighting: bool
+) -> None:
     monkeypatch.setattr(templates, "_ROWS_AT_ONCE", 16)
-    config, given = PoolingConfig(*switches), faces()
-    found = pool_templates(**given, config=config)
+    given = faces() | {"norm_weighting": norm_weighting}
+    if not detector_weighting:
+        given["detector_score"] = None
+    found = pool_templates(**given)
     assert found.ids.tolist() == [3, 4, 17, 900]
-    np.testing.assert_allclose(found.embeddings, as_insightface_does(**given, config=config), rtol=0, atol=1e-12)
+    np.testing.assert_allclose(found.embeddings, as_insightface_does(**given), rtol=0, atol=1e-12)
 
 
 def test_a_video_counts_as_much_as_a_still() -> None:
     still, video = [1.0, 0.0], [0.0, 1.0]
-    found = pool_templates(torch.tensor([still, *[video] * 9]), [1] * 10, [1, *[2] * 9], config=PLAIN)
+    found = pool_templates(torch.tensor([still, *[video] * 9]), [1] * 10, [1, *[2] * 9])
     torch.testing.assert_close(found.embeddings, torch.tensor([[0.5**0.5, 0.5**0.5]]))
 
 
 def test_without_norm_weighting_long_embeddings_count_no_more() -> None:
     embeddings = torch.tensor([[100.0, 0.0], [0.0, 1.0]])
-    config = PoolingConfig(norm_weighting=False, detector_weighting=False)
-    found = pool_templates(embeddings, [1, 1], config=config)
+    found = pool_templates(embeddings, [1, 1], norm_weighting=False)
     torch.testing.assert_close(found.embeddings, torch.tensor([[0.5**0.5, 0.5**0.5]]))
 
 
 def test_a_template_of_one_image_is_its_direction() -> None:
     embeddings = faces()["embeddings"]
-    found = pool_templates(embeddings, np.arange(60), config=PLAIN)
+    found = pool_templates(embeddings, np.arange(60))
     torch.testing.assert_close(found.embeddings, torch.nn.functional.normalize(embeddings), rtol=0, atol=1e-12)
 
 
 def test_templates_are_found_by_their_ids() -> None:
-    found = pool_templates(torch.eye(3), [20, 10, 30], config=PLAIN)
+    found = pool_templates(torch.eye(3), [20, 10, 30])
     assert torch.equal(found.of([30, 10, 30], "pairs"), torch.eye(3)[[2, 1, 2]])
     with pytest.raises(DataError, match="pairs: 2 of 3 template ids .* the first is 31, entry 2"):
         found.of([30, 31, 5], "pairs")
@@ -83,7 +81,7 @@ def test_templates_are_found_by_their_ids() -> None:
 def test_an_embedding_that_is_no_number_is_refused_by_its_row(monkeypatch: pytest.MonkeyPatch, row: int) -> None:
     monkeypatch.setattr(templates, "_ROWS_AT_ONCE", 16)
     given = faces()
-    given["mirrored"][row, 2] = torch.nan
+    given["embeddings"][row, 2] = torch.nan
     with pytest.raises(DataError, match=f"the first is row {row},"):
         pool_templates(**given)
 
@@ -93,10 +91,8 @@ def test_an_embedding_that_is_no_number_is_refused_by_its_row(monkeypatch: pytes
     [
         ({"template": [1, 2]}, "template: int64 of shape .* 60 embeddings need as many integers"),
         ({"medium": np.zeros(60)}, "medium: float64"),
-        ({"detector_score": None}, "there are no detector scores"),
         ({"detector_score": np.full(60, -0.5)}, "detector_score: row 0: -0.5"),
         ({"detector_score": np.zeros(60)}, "template 3: its images sum up to nothing"),
-        ({"mirrored": torch.zeros(60, 4)}, r"mirrored: shape \[60, 4\]"),
     ],
 )
 def test_lists_that_do_not_fit_are_refused(change: dict, message: str) -> None:

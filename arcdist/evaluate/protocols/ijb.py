@@ -15,7 +15,7 @@ from arcdist.evaluate.ijb import Meaning, identify_templates, verify_templates
 from arcdist.evaluate.ijb_lists import Faces, read_faces, read_gallery, read_probes, read_template_pairs
 from arcdist.evaluate.protocols.pairs import named
 from arcdist.evaluate.protocols.plan import Outcome, Plan
-from arcdist.evaluate.templates import PoolingConfig, Templates, pool_templates
+from arcdist.evaluate.templates import Templates, pool_templates
 
 
 @dataclass
@@ -53,9 +53,10 @@ class _Pooled:
         return Plan({"images": rows}, pooled, dict(zip(rows.tolist(), faces.landmarks)) if self.align else None)
 
     def _templates(self, embeddings: Tensor, faces: Faces) -> Templates:
-        pooling = PoolingConfig(norm_weighting=self.norm_weighting, detector_weighting=self.detector_weighting)
         scores = faces.detector_score if self.detector_weighting else None
-        return pool_templates(embeddings, faces.template, faces.medium, detector_score=scores, config=pooling)
+        return pool_templates(
+            embeddings, faces.template, faces.medium, detector_score=scores, norm_weighting=self.norm_weighting
+        )
 
 
 @dataclass

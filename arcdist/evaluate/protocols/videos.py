@@ -17,7 +17,7 @@ from arcdist.evaluate.lists import integer, read_fields
 from arcdist.evaluate.protocols.pairs import check_grid, named, pair_outcome
 from arcdist.evaluate.protocols.plan import Outcome, Plan
 from arcdist.evaluate.sets import Grid
-from arcdist.evaluate.templates import PoolingConfig, pool_templates
+from arcdist.evaluate.templates import pool_templates
 from arcdist.evaluate.ytf import read_splits, verify_videos
 
 
@@ -107,8 +107,7 @@ def _known_clips(path: str) -> dict[str, int]:
 
 
 def _pooled(frames: Tensor, template: Ints, medium: Ints | None = None) -> tuple[Ints, Tensor]:
-    config = PoolingConfig(norm_weighting=False, detector_weighting=False)
-    pooled = pool_templates(frames, template, medium, config=config)
+    pooled = pool_templates(frames, template, medium, norm_weighting=False)
     return pooled.ids, pooled.embeddings
 
 
