@@ -12,7 +12,7 @@ from torch import nn
 from arcdist.data.evalsets import PairSet, read_bin
 from arcdist.errors import ConfigError, DataError
 from arcdist.evaluate.embed import embed
-from arcdist.evaluate.verification import FOLDS, VerificationResult, pair_cosines, verify
+from arcdist.evaluate.verification import VerificationResult, pair_cosines, require_folds, verify
 
 Grid = Literal["insightface", "exact"]
 
@@ -52,17 +52,9 @@ def read_sets(paths: list[str]) -> dict[str, PairSet]:
         name = Path(path).stem
         if name in sets:
             raise ConfigError(f"sets: two sets are called {name!r}; rename one of the files")
-        sets[name] = _scorable(path, read_bin(path))
+        sets[name] = read_bin(path)
+        require_folds(sets[name].same, path)
     return sets
-
-
-def _scorable(path: str, pairs: PairSet) -> PairSet:
-    count, genuine = len(pairs.same), int(pairs.same.sum())
-    if count < FOLDS:
-        raise DataError(f"{path}: {count} pairs cannot be split into {FOLDS} folds; a set needs at least {FOLDS} pairs")
-    if genuine in (0, count):
-        raise DataError(f"{path}: {genuine} of {count} pairs are genuine: both genuine and impostor pairs are needed")
-    return pairs
 
 
 def score_sets(

@@ -106,6 +106,19 @@ def verify(
     )
 
 
+def require_folds(same: Bools, path: object) -> None:
+    """Raise DataError where a list's pairs, genuine where ``same`` is true, cannot be scored; before they are embedded.
+
+    Args:
+        path: the list, for the message.
+    """
+    count, genuine = len(same), int(same.sum())
+    if count < FOLDS:
+        raise DataError(f"{path}: {count} pairs cannot be split into {FOLDS} folds; a set needs at least {FOLDS} pairs")
+    if genuine in (0, count):
+        raise DataError(f"{path}: {genuine} of {count} pairs are genuine: both genuine and impostor pairs are needed")
+
+
 def pair_cosines(embeddings: npt.ArrayLike, same: npt.ArrayLike) -> tuple[Floats, Floats]:
     """Return the cosines ``(genuine, impostor)`` of the pairs, each in the order of the list.
 

@@ -20,7 +20,7 @@ from arcdist.evaluate.megaface_files import read_matrix
 from arcdist.evaluate.protocols.all_pairs import AllToAllConfig, FeaturesConfig
 from arcdist.evaluate.protocols.groups import GroupsConfig, OwnGroupsConfig
 from arcdist.evaluate.protocols.ijb import TemplatePairsConfig, TemplateSearchConfig
-from arcdist.evaluate.protocols.pairs import TwoLinesConfig
+from arcdist.evaluate.protocols.pairs import LabeledConfig, TwoLinesConfig
 from arcdist.evaluate.protocols.plan import Outcome, ProtocolConfig
 from arcdist.evaluate.protocols.searches import MegaFaceConfig, SearchConfig, TinyFaceConfig
 from arcdist.evaluate.protocols.videos import ClipsConfig, YouTubeFacesConfig
@@ -333,3 +333,22 @@ def test_a_result_says_which_version_of_the_list_it_is_of(tmp_path: Path) -> Non
     outcome = scored(TwoLinesConfig(pairs=str(path)), people)
     assert outcome.details["list_sha256"] == digest
     assert outcome.notes[-1] == f"pairs_CALFW.txt: SHA-256 {digest[:16]}…"
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        ([], "0 pairs cannot be split into 10 folds"),
+        (["a.jpg b.jpg 1"] * 9, "9 pairs cannot be split into 10 folds"),
+        (["a.jpg b.jpg 1"] * 10, "10 of 10 pairs are genuine"),
+    ],
+)
+def test_a_list_that_cannot_be_scored_is_refused_before_anything_is_embedded(
+    tmp_path: Path, lines: list[str], message: str
+) -> None:
+    (tmp_path / "pairs_label.txt").write_text("".join(f"{line}\n" for line in lines))
+    with pytest.raises(DataError, match=rf"pairs_label\.txt: {message}"):
+        LabeledConfig(pairs=f"{tmp_path}/pairs_label.txt").plan(FaceIndex(["a.jpg", "b.jpg"], ["", ""], "faces"))
+    (tmp_path / "testdata_lmk.txt").write_text("")
+    with pytest.raises(DataError, match=r"testdata_lmk\.txt: holds no image"):
+        FeaturesConfig(f"{tmp_path}/testdata_lmk.txt", f"{tmp_path}/f.bin").plan(FaceIndex(["a.jpg"], [""], "faces"))

@@ -70,6 +70,8 @@ class FeaturesConfig:
                 raise DataError(f"{self.lists}:{number}: {line[:80]!r} is no path with five points, or alone")
             names.append(fields[0])
             points.append([real(text, self.lists, number, "a point") for text in fields[1:]])
+        if not names:
+            raise DataError(f"{self.lists}: holds no image")
         refuse_repeats(names, self.lists, "image")
         rows = index.rows(names, self.lists)
 

@@ -23,7 +23,7 @@ from arcdist.evaluate.pair_lists import (
 )
 from arcdist.evaluate.protocols.plan import Outcome, Plan
 from arcdist.evaluate.sets import Grid
-from arcdist.evaluate.verification import VerificationResult, pair_cosines, verify
+from arcdist.evaluate.verification import VerificationResult, pair_cosines, require_folds, verify
 
 
 @dataclass
@@ -34,6 +34,7 @@ class _Folds:
 
     def _plan(self, index: FaceIndex, pairs: PairList, path: str) -> Plan:
         check_grid(self.grid)
+        require_folds(pairs.same, path)
         # Lists of one name exist in several versions.
         digest = hashlib.sha256(Path(path).read_bytes()).hexdigest() if Path(path).is_file() else ""
 
