@@ -64,9 +64,9 @@ def plainly(
 @pytest.mark.parametrize("cleaning", ["none", "drop", "insightface", "facex_zoo"])
 def test_both_figures_are_those_of_plain_loops(cleaning: str) -> None:
     given = challenge()
-    result = score_megaface(**given, cleaning=cleaning, ranks=(1, 5), fars=(1e-2, 0.9))
-    for k in (1, 5):
-        for far in (1e-2, 0.9):
+    result = score_megaface(**given, cleaning=cleaning, ranks=(1, 5, 25), fars=(1e-2, 0.6, 0.9))
+    for k in (1, 5, 25):
+        for far in (1e-2, 0.6, 0.9):
             rank, tar = plainly(**given, cleaning=cleaning, k=k, far=far)
             assert result.rank[k] == pytest.approx(rank, abs=1e-12)
             assert result.verification.tar_at_far[far] == pytest.approx(tar, abs=1e-12)
