@@ -43,6 +43,18 @@ def test_adaface_follows_the_running_mean_and_std_of_the_norms() -> None:
         torch.testing.assert_close(state["std"], std)
 
 
+@pytest.mark.parametrize(
+    ("theta", "norm", "logit"),
+    [(0.1, 100.0, math.cos(0) - 0.4 - 0.4), (math.pi - 0.1, 1e-3, math.cos(math.pi) - 0.4 + 0.4)],
+    ids=["below 0", "beyond pi"],
+)
+def test_adaface_holds_the_widened_angle_between_0_and_pi(theta: float, norm: float, logit: float) -> None:
+    margin = AdaFace(scale=1.0, m=0.4)
+    margin.std.fill_(0.1)  # so that the one norm is of the best images, the other of the worst
+    cosine = torch.tensor([math.cos(theta)], dtype=torch.float64)
+    assert float(margin.target_logit(cosine, torch.tensor([norm], dtype=torch.float64))) == pytest.approx(logit)
+
+
 def test_curricularface_follows_the_running_mean_of_the_targets_cosines() -> None:
     t = 0.0
     for (cosine, _, _), state in zip(_steps(), _states(CurricularFace(), [slice(0, 8)])):
@@ -57,6 +69,13 @@ def test_adacos_starts_at_its_fixed_scale_and_follows_the_median_angle() -> None
         theta_med = cosine.acos().sort(descending=True).values[3]  # of 8, the lower cosine of the middle two
         b_avg = negatives.exp().sum() / 8
         torch.testing.assert_close(state["current"], b_avg.log() / theta_med.clamp_max(math.pi / 4).cos())
+
+
+def test_adacos_keeps_a_scale_of_1_where_negatives_would_leave_none() -> None:
+    margin = AdaCos(3)
+    margin.observe(torch.tensor([0.9, 0.8]), torch.ones(2), torch.tensor([-2.0, -3.0]))
+    margin.end_step()
+    assert margin.scale == 1.0
 
 
 def test_adacos_that_is_fixed_stays() -> None:
