@@ -10,6 +10,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -21,6 +22,7 @@ pytest.importorskip("triton", reason="Triton is not installed: pip install arcdi
 from arcdist.ops.margin_logsumexp import CentersGradient, Formula, Tuning, margin_logsumexp
 from arcdist.ops.margin_logsumexp import triton as kernels
 from arcdist.ops.margin_logsumexp.reference import margin_logsumexp as reference
+from arcdist.ops.margin_logsumexp.triton_scoring import can_score
 
 WANTS_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
 SMALL = kernels.Tile(rows=16, classes=16, chunk=32)
@@ -226,6 +228,19 @@ def some_rows_in_two_rounds_by_autograd() -> None:
     _assert_errs_no_more_than(_plain(alone, torch.float32), ours, _plain(alone, torch.float64))
 
 
+def what_they_do_not_know_is_not_scored_by_them() -> None:
+    plain = Formula(30.0)
+    for dims, dtype, formula, known in (
+        (512, torch.float32, plain, True),
+        (1024, torch.bfloat16, replace(plain, normalized=False), True),
+        (520, torch.float32, plain, False),
+        (1040, torch.float32, plain, False),
+        (512, torch.float64, plain, False),
+        (512, torch.float32, replace(plain, subcenters=2), False),
+    ):
+        assert can_score(torch.empty(1, dims, dtype=dtype), formula) == known, (dims, dtype, formula)
+
+
 CHECKS: dict[str, Callable[[], None]] = {
     check.__name__: check
     for check in (
@@ -248,6 +263,7 @@ CHECKS: dict[str, Callable[[], None]] = {
         no_classes,
         gradients_of_centers_are_at_right_angles_to_them,
         some_rows_in_two_rounds_by_autograd,
+        what_they_do_not_know_is_not_scored_by_them,
     )
 }
 
