@@ -71,6 +71,13 @@ def test_adacos_starts_at_its_fixed_scale_and_follows_the_median_angle() -> None
         torch.testing.assert_close(state["current"], b_avg.log() / theta_med.clamp_max(math.pi / 4).cos())
 
 
+def test_a_filtered_margin_draws_for_the_rows_that_a_head_names() -> None:
+    bare, filtered = ElasticFace(seed=3), InterclassFilter(ElasticFace(seed=3), 0.5)
+    bare.rows = filtered.rows = torch.tensor([5, 2, 7, 0, 1, 3, 4, 6])
+    cosine, norm, negatives = _steps()[0]
+    assert torch.equal(filtered.losses(cosine, norm, negatives), bare.losses(cosine, norm, negatives))
+
+
 def test_adacos_keeps_a_scale_of_1_where_negatives_would_leave_none() -> None:
     margin = AdaCos(3)
     margin.observe(torch.tensor([0.9, 0.8]), torch.ones(2), torch.tensor([-2.0, -3.0]))
