@@ -22,3 +22,9 @@ class ConfigError(ArcdistError):
 
 class DataError(ArcdistError):
     """A file or a folder of data that is missing, damaged, or of another kind than was said."""
+
+
+class NewerError(ArcdistError):
+    """What a newer arcdist has written, and this one would misread."""
+
+    on_every_rank = True

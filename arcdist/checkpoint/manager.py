@@ -29,6 +29,7 @@ from arcdist.checkpoint.folder import (
 )
 from arcdist.checkpoint.lock import RunLock
 from arcdist.checkpoint.marker import CheckpointError, read_marker
+from arcdist.checkpoint.schema import migrated
 from arcdist.checkpoint.space import checkpoint_bytes, look_at
 from arcdist.checkpoint.staging import Staging
 from arcdist.errors import ConfigError
@@ -220,7 +221,8 @@ class CheckpointManager:
                 begun so: the same command, started again, does not go back. A worker that the launcher started again
                 goes on.
 
-        Errors: CheckpointError where that is no checkpoint, or a damaged one.
+        Errors: CheckpointError where that is no checkpoint, or a damaged one; NewerError where a newer arcdist has
+            written into the folder.
         """
         if resume == "never" and not _restarted():
             collectives.from_rank_0(self._refuse_what_is_there)
@@ -250,7 +252,7 @@ class CheckpointManager:
             )
 
     def _began_with(self, checkpoint: Path) -> str | None:
-        return collectives.from_rank_0(lambda: read_marker(checkpoint)["config"].get("resume"))
+        return collectives.from_rank_0(lambda: migrated(read_marker(checkpoint)["config"], checkpoint).get("resume"))
 
     def newest(self, folder: Path) -> Path | None:
         """Return the newest whole checkpoint, the same on every rank, or None; damaged ones are named and passed over.

@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
-from arcdist.errors import ArcdistError
+from arcdist.checkpoint.schema import refuse_newer
+from arcdist.errors import ArcdistError, DataError, NewerError
 
 FORMAT = 2
 MARKER = "COMPLETE.json"
@@ -37,7 +38,8 @@ def write_marker(folder: Path, content: dict[str, Any]) -> None:
 def read_marker(folder: Path) -> dict[str, Any]:
     """Return what a checkpoint says of itself.
 
-    Errors: CheckpointError where there is no marker, a damaged one, or one of another format.
+    Errors: CheckpointError where there is no marker, a damaged one, or one of an older format; NewerError for one of a
+        newer format, or with a configuration of a newer schema.
     """
     try:
         marker = json.loads((folder / MARKER).read_text())
@@ -45,10 +47,10 @@ def read_marker(folder: Path) -> dict[str, Any]:
         raise CheckpointError(f"{folder}: no whole checkpoint: {MARKER} cannot be read ({error})") from error
     if not isinstance(marker, dict):
         raise CheckpointError(f"{folder}: no whole checkpoint: {MARKER} holds no object")
-    if marker.get("format") != FORMAT:
-        raise CheckpointError(
-            f"{folder}: {MARKER} is of format {marker.get('format')}, but this arcdist reads format {FORMAT}"
-        )
+    found = marker.get("format")
+    if found != FORMAT:
+        fault = f"{folder}: {MARKER} is of format {found}, but this arcdist reads format {FORMAT}"
+        raise NewerError(fault) if isinstance(found, int) and found > FORMAT else CheckpointError(fault)
     if marker.pop(_DIGEST, None) != _digest(marker):
         raise CheckpointError(f"{folder}: {MARKER} was changed: its checksum is another")
     wrong = [key for key, kind in _KEYS.items() if not isinstance(marker.get(key), kind)]
@@ -56,6 +58,10 @@ def read_marker(folder: Path) -> dict[str, Any]:
         wrong = ["keys"]
     if wrong:
         raise CheckpointError(f"{folder}: {MARKER} lacks {', '.join(wrong)}")
+    try:
+        refuse_newer(marker["config"], folder)
+    except DataError as error:
+        raise CheckpointError(str(error)) from None
     return marker
 
 

@@ -18,6 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import AliasEvent, YAMLError
 
 import arcdist
+from arcdist.checkpoint.schema import about_old_key, about_tree
 from arcdist.cli.keys import keys_of, unknown_key
 from arcdist.errors import ConfigError
 from arcdist.margins import MARGINS
@@ -62,7 +63,7 @@ def compose_config(overrides: Sequence[str]) -> TrainConfig:
         with initialize_config_dir(str(config_folder()), version_base="1.3"):
             composed = compose("train", overrides=list(overrides), return_hydra_config=True)
     except (HydraException, OmegaConfBaseException, ValueError, OSError, YAMLError) as error:
-        raise _explained(error) from None
+        raise _of_another_schema(error, overrides) or _explained(error) from None
     except RecursionError:
         raise ConfigError("a configuration file is nested too deep, or its defaults name itself") from None
     hydra = OmegaConf.to_container(composed.hydra)
@@ -89,8 +90,7 @@ def _refuse_idle_epochs(overrides: Sequence[str], config: TrainConfig) -> None:
 
 def _refuse_aliases(overrides: Sequence[str]) -> None:
     """Raise ConfigError where a file of a folder that an override names would grow beyond measure as it is read."""
-    named = re.findall(r"file://([^\],'\"]+)", " ".join(one for one in overrides if "hydra.searchpath=" in one))
-    for path in sorted(path for folder in named for path in Path(folder).rglob("*.yaml")):
+    for path in sorted(path for folder in _own_folders(overrides) for path in folder.rglob("*.yaml")):
         try:
             with path.open() as file:
                 aliases = sum(isinstance(event, AliasEvent) for event in yaml.parse(file))
@@ -98,6 +98,28 @@ def _refuse_aliases(overrides: Sequence[str]) -> None:
             continue  # said, if it is chosen, when it is
         if aliases > _MOST_ALIASES:
             raise ConfigError(f"{path}: has {aliases} YAML aliases; write out what they stand for")
+
+
+def _own_folders(overrides: Sequence[str]) -> list[Path]:
+    """Return the folders of configuration files that overrides name."""
+    searched = " ".join(one for one in overrides if "hydra.searchpath=" in one)
+    return [Path(folder) for folder in re.findall(r"file://([^\],'\"]+)", searched)]
+
+
+def _of_another_schema(error: Exception, overrides: Sequence[str]) -> ConfigError | None:
+    """Return what a file that cannot be composed has of another schema, if it is one of the user's."""
+    named = re.search(r"In '([^']+)'", str(error))
+    for path in [folder / f"{named[1]}.yaml" for folder in _own_folders(overrides)] if named else []:
+        try:
+            text = path.read_text(encoding="utf-8")
+            tree = yaml.safe_load(text)
+        except (OSError, ValueError, RecursionError, YAMLError):
+            continue
+        if "@package _global_" not in text:
+            tree = {path.parent.name: tree}
+        if isinstance(tree, dict) and (fault := about_tree(tree)):
+            return ConfigError(f"{path}: {fault}")
+    return None
 
 
 def _refuse_code(node: Any, key: str) -> None:
@@ -124,8 +146,10 @@ def check_overrides(overrides: Sequence[str]) -> None:
     known = {key.name for key in keys_of(TrainConfig)} | set(groups())
     for item in parsed:  # Hydra lets +key=value add what the configuration does not have
         key = item.key_or_group
-        if (item.is_add() or item.is_force_add()) and key not in known and not key.startswith("hydra"):
-            raise unknown_key(key, TrainConfig)
+        added = item.is_add() or item.is_force_add()
+        inside = key.rpartition(".")[0] in known and not key.rpartition(".")[2].isdigit()  # of what has no keys in it
+        if (added or inside) and key not in known and not key.startswith("hydra"):
+            raise _no_such_key(key)
         value = item.value()
         names = value if key == "losses" and isinstance(value, list) else [value]
         chosen = item.is_delete() or item.is_sweep_override() or all(isinstance(name, str) for name in names)
@@ -160,8 +184,14 @@ def typed(composed: DictConfig) -> TrainConfig:
     kind = type(config.margin)
     for key in composed.margin:  # +key=value may have given it one of another margin's
         if key not in kind.__dataclass_fields__:
-            raise unknown_key(f"margin.{key}", TrainConfig, kind.__name__)
+            raise _no_such_key(f"margin.{key}", kind.__name__)
     return config
+
+
+def _no_such_key(key: str, owner: str = "") -> ConfigError:
+    """Return the error for a key that there is not; of one that there was, it says what it is now."""
+    old = about_old_key(key)
+    return ConfigError(old) if old else unknown_key(key, TrainConfig, owner)
 
 
 def _explained(error: Exception) -> ConfigError:
@@ -182,7 +212,9 @@ def _explained(error: Exception) -> ConfigError:
             if meant and "." not in match[1]:
                 return ConfigError(f"{match[1]}: no such group; did you mean {meant[0]!r}?")
             owner = re.search(r"not in '(\w+)'", reason)
-            return unknown_key(match[1], TrainConfig, owner[1] if owner else "")
+            return _no_such_key(match[1], owner[1] if owner else "")
+        if old := about_old_key(match[1]):
+            return ConfigError(old)
         return ConfigError(f"{match[1]}: {reason}")
     match = re.search(r"In '([^']+)'[\s\S]*full_key: (\S+)", text)
     if match and not re.search(r"not in (struct|')", reason):
@@ -197,6 +229,8 @@ def _explained(error: Exception) -> ConfigError:
         hint = "".join(f"; did you mean {meant!r}?" for meant in get_close_matches(option, known, n=1))
         return ConfigError(f"{group}={option}: no such choice{hint} (known: {', '.join(known)})")
     if match := re.search(r"Error merging override (\S+)", text):
+        if old := about_old_key(match[1].lstrip("+").partition("=")[0]):
+            return ConfigError(old)
         return ConfigError(f"{match[1]}: {reason}")
     first = text.partition("\n")[0]
     return ConfigError(reason if first in ("", reason) else f"{first} {reason}")

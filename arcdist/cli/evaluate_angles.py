@@ -13,10 +13,10 @@ from omegaconf.errors import OmegaConfBaseException
 from rich.console import Console
 from rich.table import Table
 from torch import Tensor
-from yaml import YAMLError
 
 from arcdist.checkpoint.folder import newest_checkpoint
 from arcdist.checkpoint.reader import read_tensor
+from arcdist.checkpoint.run_config import RUN_CONFIG, read_run_config
 from arcdist.cli.angle_pictures import Cosines, draw_angles
 from arcdist.cli.arguments import help_page, parse, wants_help
 from arcdist.cli.network import NetworkArguments, embed_images
@@ -121,12 +121,11 @@ def _look_at(asked: AnglesArguments) -> None:
 
 
 def _read_run(folder: Path) -> DictConfig:
-    try:
-        run = OmegaConf.load(folder / "config.yaml")
-    except (OSError, YAMLError, OmegaConfBaseException) as error:
-        raise DataError(f"{folder}: is no run's folder: config.yaml: {error}") from None
-    if not isinstance(run, DictConfig) or "data" not in run:
-        raise DataError(f"{folder}: config.yaml is no run's configuration")
+    if not (folder / RUN_CONFIG).is_file():
+        raise DataError(f"{folder}: is no run's folder: it holds no {RUN_CONFIG}")
+    run = OmegaConf.create(read_run_config(folder))
+    if "data" not in run:
+        raise DataError(f"{folder}: {RUN_CONFIG} is no run's configuration")
     return run
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
+from arcdist.checkpoint.run_config import RUN_CONFIG, read_run_config
 from arcdist.errors import DataError
 
 _PICTURES = ("loss", "angles", "roc")
@@ -31,7 +32,8 @@ _MOST_BYTES = 2_000_000
 def html_report(folder: Path) -> str:
     """Return the report of a finished run's folder.
 
-    Raises DataError where the run has no ``summary.json``, or the report would be larger than 2 MB.
+    Errors: DataError where the run has no ``summary.json``, or the report would be larger than 2 MB; NewerError where a
+        newer arcdist has written the run.
     """
     summary = _summary(folder / "summary.json")
     shown = {key: value for key, value in summary.items() if not isinstance(value, dict) and key != "machine"}
@@ -42,8 +44,9 @@ def html_report(folder: Path) -> str:
         Markup("<h2>Run</h2>") + _table(shown),
         Markup("<h2>Environment</h2>") + _table(summary.get("versions", {})),
     ]
-    if (folder / "config.yaml").exists():
-        config = (folder / "config.yaml").read_text(encoding="utf-8")
+    if (folder / RUN_CONFIG).exists():
+        read_run_config(folder)
+        config = (folder / RUN_CONFIG).read_text(encoding="utf-8")
         parts.append(Markup("<details><summary>Configuration</summary><pre>{}</pre></details>").format(config))
     head = Markup(_HEAD).format(summary.get("name", folder.name), Markup(_STYLE))
     page = head + Markup("\n").join(parts) + Markup("</html>\n")

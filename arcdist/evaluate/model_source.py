@@ -8,6 +8,7 @@ from torch import nn
 from arcdist.backbones import load_backbone
 from arcdist.backbones.trained import weights_file
 from arcdist.checkpoint.folder import WEIGHTS, newest_checkpoint
+from arcdist.checkpoint.run_config import RUN_CONFIG, read_run_config
 from arcdist.errors import DataError
 
 
@@ -27,9 +28,11 @@ def load_model(source: str, backbone: str, embedding_dim: int) -> nn.Module:
 def find_weights(source: str) -> Path:
     """Return the file that a source's weights are in; of a run, its end's or its newest whole checkpoint's.
 
-    Errors: DataError where there is none.
+    Errors: DataError where there is none; NewerError where a newer arcdist has written the run.
     """
     folder = Path(source)
+    if os.path.isfile(folder / RUN_CONFIG):
+        read_run_config(folder)
     if not os.path.isdir(folder / "checkpoints") or (folder / WEIGHTS).exists():
         return weights_file(source)
     newest = newest_checkpoint(folder / "checkpoints")

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from yaml import YAMLError
 
 import arcdist
 from arcdist.backbones.trained import WEIGHTS, Described, describe_weights, read_metadata
 from arcdist.checkpoint.marker import MARKER, read_marker
+from arcdist.checkpoint.run_config import read_run_config
+from arcdist.checkpoint.schema import migrated
 from arcdist.data.template import TEMPLATE, TEMPLATE_SIZE_PX
 from arcdist.errors import DataError
 
@@ -64,7 +63,8 @@ def provenance_of(weights: Path, backbone: str = "", embedding_dim: int = 512) -
         backbone: see ``describe_weights``.
         embedding_dim: likewise.
 
-    Errors: those of ``describe_weights``; DataError where what lies beside it is damaged.
+    Errors: those of ``describe_weights``; DataError where what lies beside it is damaged, NewerError where a newer
+        arcdist has written it.
     """
     network = describe_weights(weights, backbone, embedding_dim)
     told = read_metadata(weights)
@@ -72,10 +72,10 @@ def provenance_of(weights: Path, backbone: str = "", embedding_dim: int = 512) -
     folder, is_end = weights.parent, weights.name == WEIGHTS
     if is_end and (folder / MARKER).exists():
         marker = read_marker(folder)
-        recipe, metrics = marker["config"], marker["metrics"]
+        recipe, metrics = migrated(marker["config"], folder), marker["metrics"]
     elif (folder / "summary.json").exists() and weights.name in (WEIGHTS, f"best.{WEIGHTS}"):
         summary = _read_object(folder / "summary.json")
-        recipe = _read_object(folder / "config.yaml")
+        recipe = read_run_config(folder)
         metrics = _scores_at_end(summary) if is_end else _best_score(summary)
     return Provenance(
         network,
@@ -110,17 +110,13 @@ def _json(told: Mapping[str, str], key: str) -> dict[str, Any]:
 
 
 def _read_object(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON or YAML file; YAML is read by its safe subset, and no reference is resolved."""
     try:
-        if path.suffix == ".json":
-            value = json.loads(path.read_text(encoding="utf-8"))
-        else:
-            value = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    except (OSError, ValueError, RecursionError, YAMLError, OmegaConfBaseException) as error:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
         raise DataError(f"{path}: cannot be read: {str(error).splitlines()[0]}") from None
     if not isinstance(value, dict):
         raise DataError(f"{path}: holds no object")
-    return {str(key): one for key, one in value.items()}
+    return value
 
 
 def _without_places(tree: Any) -> Any:

@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from arcdist.backbones import BackboneConfig
 from arcdist.backbones.registry import takes_any_size
 from arcdist.checkpoint.manager import CheckpointConfig
+from arcdist.checkpoint.schema import SCHEMA, about_schema
 from arcdist.data.sources import DataConfig
 from arcdist.errors import ConfigError
 from arcdist.evaluate.sets import EvaluateConfig
@@ -85,6 +86,7 @@ class LoopConfig(StepConfig):
 class TrainConfig:
     """A run."""
 
+    schema: int = field(default=SCHEMA, metadata={"help": "version of these keys; a run writes its own down"})
     name: str = field(default="run", metadata={"help": "what the run is called"})
     folder: str = field(default="runs/${name}", metadata={"help": "where everything that it writes goes"})
     json: str = field(default="", metadata={"help": "a second place for summary.json; also --json PATH"})
@@ -115,6 +117,8 @@ class TrainConfig:
 
     def validate(self) -> None:
         """Raise ConfigError for the first value that cannot be right, before any process group starts."""
+        if fault := about_schema(self.schema):
+            raise ConfigError(fault)
         if not self.name or not self.folder:
             raise ConfigError("name and folder: must not be empty; a run's name names its folder")
         for part in fields(self):

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from arcdist.checkpoint.marker import CheckpointError
+from arcdist.checkpoint.schema import migrated, removed
 from arcdist.runtime import collectives
-from arcdist.train.config import TrainConfig, differences
+from arcdist.train.config import TrainConfig, differences, flat
 
 _log = logging.getLogger("arcdist")
 _MUST_STAY = (
@@ -33,7 +34,9 @@ def check_same_run(folder: Path, marker: dict[str, Any], config: TrainConfig, *,
     """
     if lacks := [key for key, kind in _SAID_BY_A_RUN.items() if not isinstance(marker.get(key), kind)]:
         raise CheckpointError(f"{folder}: was not written by a run of this arcdist: it does not say {', '.join(lacks)}")
-    changed = differences(marker["config"], config.as_dict())
+    saved = marker["config"]
+    changed = differences(migrated(saved, folder), config.as_dict())
+    changed |= {key: (value, None) for key, value in flat(removed(saved)).items() if value}
     for key, now in (("num_classes", num_classes), ("images", images)):
         if marker.get(key) != now:
             changed[key] = (marker.get(key), now)

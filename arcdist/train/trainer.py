@@ -14,6 +14,7 @@ import arcdist
 from arcdist.checkpoint.arcface_torch import is_arcface_torch, load_arcface_torch
 from arcdist.checkpoint.manager import CheckpointManager
 from arcdist.checkpoint.marker import CheckpointError, read_marker
+from arcdist.checkpoint.run_config import RUN_CONFIG
 from arcdist.checkpoint.state import held_alike, training_tensors
 from arcdist.data.torch_loader import Batch
 from arcdist.errors import ConfigError
@@ -91,7 +92,7 @@ class Trainer:
         found = self.checkpoints.find(config.resume)
         trained_s = self._restore(found) if found else self._begin()
         self.checkpoints.prepare(self._tensors())
-        collectives.from_rank_0(lambda: OmegaConf.save(OmegaConf.create(config.as_dict()), self.folder / "config.yaml"))
+        collectives.from_rank_0(lambda: OmegaConf.save(OmegaConf.create(config.as_dict()), self.folder / RUN_CONFIG))
         self.metrics = Metrics(
             self.folder,
             config.train.log_every,

@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from tables import table
 
+from arcdist.checkpoint.schema import CHANGES, SCHEMA, sentence
 from arcdist.cli.compose import config_folder, groups
 from arcdist.cli.keys import Key, keys_of, written
 from arcdist.margins import MARGINS
@@ -36,6 +37,15 @@ _OF_GROUP = {
 }
 
 
+_SCHEMA = f"""## Schema
+
+These keys are schema {SCHEMA} of the configuration. A run writes that down in its `config.yaml` and in its checkpoints,
+and a recipe of your own may say `schema: {SCHEMA}`: a later arcdist then tells what has changed since. A key of an
+older schema, on the command line or in a file, is refused with what it is now. A run that an older arcdist has left
+goes on, and is evaluated, exported and reported, under the keys of today; one that a newer arcdist has left is refused.
+"""
+
+
 def configuration_page() -> str:
     """Return the page."""
     parts = [_HEAD]
@@ -53,6 +63,8 @@ def configuration_page() -> str:
         parts.append(f"### {title}\n\n{_first_line(part)}\n\n{_key_table(own)}")
         if title == "margin":
             parts.extend(_margin_kinds(keys))
+    changes = ((f"{change.since}", f"`{change.key}`", sentence(change)) for change in CHANGES)
+    parts.append(f"{_SCHEMA}\n{table(('since schema', 'key', 'change'), changes)}")
     return "\n".join(parts)
 
 

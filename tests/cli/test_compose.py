@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from arcdist.checkpoint import schema
+from arcdist.checkpoint.schema import Change
 from arcdist.cli.compose import check_overrides
 from arcdist.errors import ConfigError
 
@@ -43,3 +45,53 @@ def test_a_sweep_of_more_runs_than_anybody_does_is_refused_before_it_is_written_
 def test_a_sweep_without_values_is_refused(sweep: str) -> None:
     with pytest.raises(ConfigError, match=r"a sweep is a,b or choice\(a,b\) or range\(1,5\)"):
         check_overrides([f"seed={sweep}"])
+
+
+_A_LIST = "is, since schema 2 of the configuration, a list, such as [layer1:0.1,layer2:0.3]"
+
+
+@pytest.mark.parametrize("key", ["optim.lr_scales", "optim.lr_scales.layer1"])
+@pytest.mark.parametrize("added", ["", "+"])
+def test_a_key_of_an_older_schema_is_told_with_how_it_is_written_now(key: str, added: str) -> None:
+    value = "0.1" if key.endswith("layer1") else "{layer1:0.1}"
+    with pytest.raises(ConfigError, match=re.escape(f"{key}: {_A_LIST}")):
+        check_overrides([f"{added}{key}={value}"])
+
+
+def test_a_key_that_was_renamed_or_removed_is_told_from_the_command_line_and_from_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renamed, gone = Change(2, "data.kept", "data.cache"), Change(2, "optim.lookahead", note="take optim=adamw")
+    monkeypatch.setattr(schema, "CHANGES", (renamed, gone))
+    told = "data.kept: was renamed to data.cache in schema 2 of the configuration: write data.cache=…"
+    for override in ("data.kept=a", "+data.kept=a"):
+        with pytest.raises(ConfigError, match=re.escape(told)):
+            check_overrides([override])
+    with pytest.raises(ConfigError, match="optim.lookahead: was removed in schema 2 of the configuration; take optim"):
+        check_overrides(["optim.lookahead=true"])
+    for group, text in (("recipe", "# @package _global_\ndata: {kept: a}\n"), ("data", "kept: a\n")):
+        (tmp_path / group).mkdir()
+        (tmp_path / group / "theirs.yaml").write_text(text)
+        with pytest.raises(ConfigError, match=re.escape(f"{group}/theirs.yaml: {told}")):
+            check_overrides([f"hydra.searchpath=[file://{tmp_path}]", f"{group}=theirs"])
+
+
+@pytest.mark.parametrize(
+    ("file", "message"),
+    [
+        ("optim: {lr_scales: {layer1: 0.1}}", f"theirs.yaml: optim.lr_scales: {_A_LIST}"),
+        ("schema: 99\nhead: {blue: 1}", "theirs.yaml: schema: 99: is of a newer arcdist; this one knows"),
+        ("schema: 99", "schema: 99: is of a newer arcdist; this one knows"),
+        ("schema: 1", f"schema: 1: this arcdist has 2; mend what is of these, and write 2: optim.lr_scales {_A_LIST}"),
+    ],
+)
+def test_a_recipe_of_another_schema_is_refused_by_what_that_means(tmp_path: Path, file: str, message: str) -> None:
+    (tmp_path / "recipe").mkdir()
+    (tmp_path / "recipe/theirs.yaml").write_text(f"# @package _global_\n{file}\n")
+    with pytest.raises(ConfigError, match=re.escape(message)):
+        check_overrides([f"hydra.searchpath=[file://{tmp_path}]", "recipe=theirs"])
+
+
+def test_what_is_written_under_a_list_is_no_key() -> None:
+    with pytest.raises(ConfigError, match=r"evaluate.sets.lfw: no such key; did you mean 'evaluate.sets'"):
+        check_overrides(["evaluate.sets.lfw=a.bin"])

@@ -44,7 +44,7 @@ def test_what_is_no_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["evaluate", *QUIET]) == 2
     assert "no run is named" in capsys.readouterr().err
     assert main(["evaluate", str(tmp_path), *QUIET]) == 1
-    assert "is no run's folder: config.yaml" in capsys.readouterr().err
+    assert "is no run's folder: it holds no config.yaml" in capsys.readouterr().err
 
 
 def test_pairs_and_means_are_drawn_in_a_folder_and_on_tensorboard(faces: Path, tmp_path: Path) -> None:
