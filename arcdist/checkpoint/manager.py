@@ -233,7 +233,7 @@ class CheckpointManager:
         given = Path(resume)
         if collectives.from_rank_0(lambda: is_arcface_torch(given)):
             return given
-        if (given / "checkpoints").is_dir():
+        if collectives.from_rank_0((given / "checkpoints").is_dir):
             newest = self.newest(given / "checkpoints")
             if newest is None:
                 raise CheckpointError(f"resume: {given}: this run has left no whole checkpoint")

@@ -5,6 +5,7 @@ Ctrl-C, and a launcher by its death. What a run leaves then says how it ended, s
 rank ended well.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -15,7 +16,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from arcdist.errors import ArcdistError
+from arcdist.errors import ArcdistError, DataError
 
 STOPPED, FINISHED = "STOPPED.json", "FINISHED.json"
 SIGNALS = (signal.SIGTERM, signal.SIGUSR1, signal.SIGINT)
@@ -82,10 +83,20 @@ class StopRequest:
 
 
 def leave_marker(folder: Path, name: str, about: dict[str, Any]) -> None:
-    """Write STOPPED.json or FINISHED.json, whole or not at all."""
+    """Write STOPPED.json or FINISHED.json, whole or not at all.
+
+    Errors: DataError where it cannot be written, as on a full disk.
+    """
     aside = folder / f".{name}.partial"
-    aside.write_text(json.dumps(about, indent=1) + "\n")
-    aside.replace(folder / name)
+    try:
+        aside.write_text(json.dumps(about, indent=1) + "\n")
+        aside.replace(folder / name)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            aside.unlink()
+        raise DataError(
+            f"{folder / name}: cannot be written: {error.strerror}; the run has saved, and the same command goes on"
+        ) from None
 
 
 def remove_markers(folder: Path) -> None:

@@ -1,7 +1,15 @@
 """Whether a process was asked to stop."""
 
+import json
+import os
 import subprocess
 import sys
+from pathlib import Path
+
+import pytest
+
+from arcdist.errors import DataError
+from arcdist.runtime.stopping import FINISHED, leave_marker
 
 _RANK = """
 import os, time
@@ -30,3 +38,12 @@ def _signal_of_a_rank_whose_launcher(how: str) -> str:
 def test_a_rank_whose_launcher_died_before_it_listened_is_asked_to_stop() -> None:
     assert _signal_of_a_rank_whose_launcher("dies") == "SIGTERM"
     assert _signal_of_a_rank_whose_launcher("lives") == "goes on"
+
+
+def test_a_marker_for_which_there_is_no_room_leaves_no_part_of_it_and_says_so(tmp_path: Path) -> None:
+    leave_marker(tmp_path, FINISHED, {"step": 1})
+    (tmp_path / f".{FINISHED}.partial").symlink_to("/dev/full")
+    with pytest.raises(DataError, match=rf"{FINISHED}: cannot be written: No space left on device; the run has saved"):
+        leave_marker(tmp_path, FINISHED, {"step": 2})
+    assert os.listdir(tmp_path) == [FINISHED]
+    assert json.loads((tmp_path / FINISHED).read_text()) == {"step": 1}
