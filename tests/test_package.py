@@ -1,6 +1,7 @@
 """What is built for others to install: whole, typed, and at work away from the repository."""
 
 import email
+import importlib.metadata
 import json
 import os
 import subprocess
@@ -10,6 +11,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 
 import arcdist
 
@@ -47,6 +50,21 @@ def test_the_wheel_holds_every_source_file_and_configuration_and_nothing_else(wh
     expected = {f"arcdist/{name}" if name.startswith("configs/") else name for name in tracked.stdout.splitlines()}
     assert {name for name in held if not name.startswith(about)} == expected
     assert {"arcdist/py.typed", f"{about}licenses/LICENSE"} <= held
+
+
+@pytest.mark.parametrize("python", ["3.10", "3.11", "3.12", "3.13"])
+def test_what_is_pinned_for_a_python_is_for_that_python(python: str) -> None:
+    pins = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if line[0] != "#"]
+    there = {"python_version": python, "python_full_version": f"{python}.99"}
+    pinned = {pin.name: pin for pin in pins if pin.marker is None or pin.marker.evaluate(there)}
+    assert pinned
+    for name, pin in pinned.items():
+        try:
+            about = importlib.metadata.metadata(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue  # of another Python, or machine
+        needs = SpecifierSet(about["Requires-Python"] or "")
+        assert about["Version"] not in pin.specifier or f"{python}.99" in needs, f"{pin} needs Python {needs}"
 
 
 def test_the_wheel_says_its_licence_and_the_pythons_that_it_is_for(wheel: Path) -> None:
