@@ -47,7 +47,10 @@ def parse(config_class: type[T], arguments: Sequence[str], positions: Sequence[s
         elif left:
             _set_position(config, left.pop(0), argument)
         else:
-            raise ConfigError(f"{argument!r}: is neither key=value nor expected here")
+            named = " and ".join(positions) or "nothing"
+            raise ConfigError(
+                f"{argument!r}: is neither key=value nor expected here; what comes without a key: {named} (see --help)"
+            )
     try:
         return OmegaConf.to_object(config)  # ty: ignore[invalid-explicit-return]
     except MissingMandatoryValue as error:

@@ -34,3 +34,11 @@ def test_a_key_may_be_a_word_of_python(spelled: list[str]) -> None:
 def test_no_line_of_help_shows_a_default_that_is_none(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([verb, "--help"]) == 0
     assert "null" not in capsys.readouterr().out
+
+
+def test_an_argument_too_many_is_told_what_may_come_without_a_key() -> None:
+    assert parse(Asked, ["here", "you"], positions=("where", "with_")).with_ == "you"
+    with pytest.raises(ConfigError, match="'more': is neither key=value .* comes without a key: where and with_ "):
+        parse(Asked, ["here", "you", "more"], positions=("where", "with_"))
+    with pytest.raises(ConfigError, match="comes without a key: nothing "):
+        parse(Asked, ["more"])
