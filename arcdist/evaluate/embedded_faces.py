@@ -61,7 +61,8 @@ def _map(path: Path) -> Tensor:
     except FileNotFoundError:
         raise DataError(f"{path}: no such file") from None
     except (OSError, ValueError, TypeError, SafetensorError) as error:
-        raise DataError(f"{path}: is no file of embeddings: {error}") from None
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+        raise DataError(f"{path}: is no file of embeddings, as `arcdist embed` writes: {reason}") from None
 
 
 def _read_index(path: Path) -> tuple[list[str], list[str]]:

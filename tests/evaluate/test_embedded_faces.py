@@ -52,7 +52,7 @@ def test_an_index_of_another_file_is_refused(tmp_path: Path, rows: np.ndarray, i
 def test_what_is_no_file_of_embeddings_is_refused(tmp_path: Path, rows: np.ndarray) -> None:
     np.save(tmp_path / "e.npy", np.arange(4))
     (tmp_path / "e.safetensors").write_bytes(b"no")
-    for suffix, message in ((".npy", r"int64 \[4\]"), (".safetensors", "is no file of embeddings")):
+    for suffix, message in ((".npy", r"int64 \[4\]"), (".safetensors", "is no file of embeddings, as")):
         with pytest.raises(DataError, match=message):
             read_embedded(tmp_path / f"e{suffix}")
     with pytest.raises(DataError, match=r"none\.npy: no such file"):
