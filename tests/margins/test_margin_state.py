@@ -78,6 +78,11 @@ def test_a_filtered_margin_draws_for_the_rows_that_a_head_names() -> None:
     assert torch.equal(filtered.losses(cosine, norm, negatives), bare.losses(cosine, norm, negatives))
 
 
+def test_a_filter_wants_the_targets_first_where_the_margin_in_it_does() -> None:
+    assert InterclassFilter(CurricularFace(), 0.4).needs_target_first
+    assert not InterclassFilter(Combined(), 0.4).needs_target_first
+
+
 def test_adacos_keeps_a_scale_of_1_where_negatives_would_leave_none() -> None:
     margin = AdaCos(3)
     margin.observe(torch.tensor([0.9, 0.8]), torch.ones(2), torch.tensor([-2.0, -3.0]))
