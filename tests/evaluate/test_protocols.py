@@ -17,6 +17,7 @@ from arcdist.evaluate.face_index import FaceIndex
 from arcdist.evaluate.ijb import identify_templates, verify_templates
 from arcdist.evaluate.ijb_lists import read_faces, read_gallery, read_probes, read_template_pairs
 from arcdist.evaluate.megaface_files import read_matrix
+from arcdist.evaluate.protocols import videos
 from arcdist.evaluate.protocols.all_pairs import AllToAllConfig, FeaturesConfig
 from arcdist.evaluate.protocols.groups import GroupsConfig, OwnGroupsConfig
 from arcdist.evaluate.protocols.ijb import TemplatePairsConfig, TemplateSearchConfig
@@ -141,6 +142,13 @@ def test_clips_by_lists_made_to_their_description(tmp_path: Path) -> None:
     (tmp_path / "val.txt").write_text("1 TRAIN_1.mp4\n")
     with pytest.raises(DataError, match=r"val\.txt: TRAIN_1 is in .*train\.txt too"):
         scored(config, people)
+
+
+def test_a_clip_is_the_mean_of_its_frames_at_length_1() -> None:
+    frames = torch.tensor([[100.0, 0.0], [0.0, 1.0], [0.0, 3.0]])
+    ids, clips = videos._pooled(frames, np.array([7, 7, 4]))
+    assert ids.tolist() == [4, 7]
+    torch.testing.assert_close(clips, torch.tensor([[0.0, 1.0], [0.5**0.5, 0.5**0.5]]))
 
 
 @pytest.fixture
