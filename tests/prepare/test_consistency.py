@@ -55,14 +55,26 @@ def test_every_record_is_read_once(rec: Path, monkeypatch: pytest.MonkeyPatch) -
     assert reads - opening == Counter(range(25))
 
 
-def test_another_valid_label_is_found_by_the_identity_record(rec: Path) -> None:
+@pytest.mark.parametrize("label", [0, 3])
+def test_another_valid_label_is_found_by_the_identity_record(rec: Path, label: int) -> None:
     with RecordReader(rec) as reader:
         at = reader.offset(7) + 8 + 4
     data = bytearray(rec.read_bytes())
-    data[at : at + 4] = struct.pack("<f", 3)
+    data[at : at + 4] = struct.pack("<f", label)
     rec.write_bytes(data)
     (fault,) = faults(rec)
-    assert "record 7: label is 3, but most images of its identity (record 22) have 1" in fault
+    assert f"record 7: label is {label}, but most images of its identity (record 22) have 1" in fault
+
+
+def test_an_image_that_no_identity_record_lists_is_found(rec: Path) -> None:
+    with RecordReader(rec) as reader:
+        end = reader.offset(22) + 8 + 24 + 4  # of the images 6 to 10
+    data = bytearray(rec.read_bytes())
+    assert data[end : end + 4] == struct.pack("<f", 11)
+    data[end : end + 4] = struct.pack("<f", 10)
+    rec.write_bytes(data)
+    (fault,) = faults(rec)
+    assert "record 10: is an image that no identity record lists" in fault
 
 
 def test_an_index_that_leads_to_another_record_is_found_by_the_id(rec: Path) -> None:

@@ -113,7 +113,7 @@ def test_identities_that_are_one_person_become_one(tmp_path: Path) -> None:
 
 def test_identities_that_become_one_are_named_as_one(tmp_path: Path) -> None:
     source, same, out = write(tmp_path / "all.rec", [0, 1, 1, 2]), tmp_path / "same.txt", tmp_path / "out.rec"
-    source.with_suffix(".lst").write_text("5\t0\tann/1.jpg\n6\t1\tbob/2.jpg\n7\t1\tbob/3.jpg\n8\t2\tanna/1.jpg\n")
+    source.with_suffix(".lst").write_text("7\t1\tbob/3.jpg\n5\t0\tann/1.jpg\n8\t2\tanna/1.jpg\n6\t1\tbob/2.jpg\n")
     same.write_text("2 0\n")
     repack(RepackConfig(images=str(source), output=str(out), same=str(same), progress=False))
     assert [name for _, _, name in listed(out)] == ["ann/1.jpg", "ann/anna_1.jpg", "bob/2.jpg", "bob/3.jpg"]
