@@ -13,6 +13,7 @@ from arcdist.errors import DataError
 from arcdist.prepare.align import AlignConfig, align
 from arcdist.prepare.detectors import DETECTORS
 from arcdist.prepare.landmarks import read_landmarks
+from arcdist.prepare.mtcnn import _suppress
 
 
 @pytest.fixture(scope="module")
@@ -72,6 +73,12 @@ def test_detectors_find_the_face_of_every_photograph(
     easy = [distances[entry["image"]] for entry in known if not entry["hard"]]
     assert np.mean(easy) < mean_px
     assert max(easy) < worst_px
+
+
+def test_a_box_within_a_better_one_is_dropped_where_the_share_is_of_the_smaller() -> None:
+    boxes, scores = np.array([[10.0, 10, 39, 39], [0, 0, 99, 99], [200, 0, 299, 99]]), np.array([0.8, 0.9, 0.7])
+    assert _suppress(boxes, scores, 0.7) == [1, 0, 2]
+    assert _suppress(boxes, scores, 0.7, of_smaller=True) == [1, 2]
 
 
 def test_of_two_faces_the_largest_or_the_most_central_is_taken(
