@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import simplejpeg
 
 from arcdist.data.datasets import RecordDataset
 from arcdist.data.decode import decode
@@ -78,6 +79,21 @@ def test_other_encodings_become_jpeg_that_looks_the_same(config: PackConfig, suf
     assert payload[:2] == b"\xff\xd8"
     difference = np.abs(decode(payload, "packed").astype(int) - decode(encoded, "original").astype(int))
     assert difference.mean() < 2
+
+
+def test_a_jpeg_of_four_inks_is_encoded_as_all_readers_read_it(data_root: Path, config: PackConfig) -> None:
+    with RecordReader(data_root / "formats/d_encodings.rec") as reader:
+        inks = next(record.payload for record in reader if _colors_of(record.payload) == "CMYK")
+    folder(Path(config.images), {"a/1.jpg": inks})
+    report = pack(config)
+    assert (report.kept, report.encoded) == (0, 1)
+    packed = RecordDataset(config.output).read(0)[1]
+    assert _colors_of(packed) == "YCbCr"
+    assert np.abs(decode(packed, "packed").astype(int) - decode(inks, "inks")).mean() < 4
+
+
+def _colors_of(payload: bytes) -> str:
+    return simplejpeg.decode_jpeg_header(payload)[2] if payload.startswith(b"\xff\xd8") else ""
 
 
 def test_an_image_of_another_size_stops_the_packing_and_leaves_nothing(config: PackConfig) -> None:
