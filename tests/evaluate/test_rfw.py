@@ -1,8 +1,10 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from arcdist.errors import DataError
+from arcdist.evaluate.group_errors import errors_at_one_threshold
 from arcdist.evaluate.rfw import group_spread, read_rfw_pairs
 
 
@@ -46,3 +48,10 @@ def test_groups_without_errors_or_alone() -> None:
         group_spread({"A": 0.9})
     with pytest.raises(DataError, match=r"each in \[0, 1\]"):
         group_spread({"A": 99.8, "B": 99.7})
+
+
+def test_a_pair_at_the_shared_threshold_is_refused_in_every_group() -> None:
+    scores = {"A": (np.array([0.5, 0.9]), np.array([0.5, 0.1])), "B": (np.array([0.4, 0.6]), np.array([0.2, 0.3]))}
+    found = errors_at_one_threshold(scores, 0.0)
+    assert found.threshold == 0.5
+    assert [(each.false_accepts, each.false_rejects) for each in found.groups.values()] == [(0, 0.5), (0, 0.5)]
