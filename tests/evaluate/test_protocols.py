@@ -117,6 +117,22 @@ def test_megaface_by_its_real_probes_and_noise_lists(megaface: tuple[dict[str, s
         scored(MegaFaceConfig(**raw | {"probes": keys["distractors"]}), people)
 
 
+def test_a_distractor_that_shares_its_base_name_with_a_noisy_one_is_none(tmp_path: Path) -> None:
+    people = protocol_lists.megaface(tmp_path)
+    distractors, double = tmp_path / "megaface_features_list.json_1000000_1", "9/9@N00/7_0.jpg"
+    paths = json.loads(distractors.read_text())["path"]
+    distractors.write_text(json.dumps({"path": [*paths, double]}))
+    lists = {"probes": "facescrub_features_list.json", "probe_noises": "facescrub_noises.txt"}
+    lists |= {"distractors": distractors.name, "distractor_noises": "megaface_noises.txt"}
+    config = MegaFaceConfig(
+        **{key: str(tmp_path / name) for key, name in lists.items()},
+        probe_folder="facescrub",
+        distractor_folder="megaface",
+    )
+    details = scored(config, people | {f"megaface/{double}": double}).details
+    assert (details["distractors"], details["noisy_distractors"], details["noisy_probes"]) == (len(paths) + 1, 1, 1)
+
+
 def test_racial_faces_by_lists_made_to_their_description(tmp_path: Path) -> None:
     people = protocol_lists.rfw(tmp_path)
     outcome = scored(GroupsConfig(lists=f"{tmp_path}/txts"), people)
