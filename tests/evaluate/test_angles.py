@@ -5,8 +5,10 @@ import pytest
 import torch
 from support import run_ranks
 
+from arcdist.data.evalsets import PairSet
 from arcdist.errors import DataError
 from arcdist.evaluate.angles import AngleStatistics, angle_statistics
+from arcdist.evaluate.genuine_people import genuine_people
 from arcdist.runtime import collectives
 from arcdist.runtime.sharding import shard_rows
 
@@ -79,3 +81,10 @@ def test_an_embedding_without_direction_is_refused(bad: float) -> None:
     embeddings[7] = bad
     with pytest.raises(DataError, match="no direction"):
         angle_statistics(embeddings, labels, CLASSES)
+
+
+def test_images_that_genuine_pairs_join_are_of_one_person() -> None:
+    images = [b"a", b"b", b"a", b"c", b"d", b"e", b"a", b"d"]
+    found, people = genuine_people(PairSet(images, np.array([True, True, True, False]), "pairs"))
+    whom = dict(zip(found, people.tolist()))
+    assert whom[b"a"] == whom[b"b"] == whom[b"c"] != whom[b"d"] == whom[b"e"]
