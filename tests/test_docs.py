@@ -1,23 +1,28 @@
 """The site of docs/ builds, says every key, and does not build where something that it refers to is not there."""
 
+import json
 import math
 import re
 import shlex
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import recipe_costs
 from architecture_pictures import PICTURES
 from configuration_page import configuration_page
 from make_site import build, is_installed
 from make_site import main as make_site
-from recipes_page import recipes_page
+from recipe_costs import cost, network, recipes
+from recipes_page import PUBLISHED, recipes_page
 
 from arcdist.bench.plan import Cluster
+from arcdist.bench.plan_network import BackboneCost, backbone_cost
 from arcdist.cli.compose import check_overrides, compose_config, groups
 from arcdist.cli.keys import keys_of
-from arcdist.cli.main import VERBS
+from arcdist.cli.main import VERBS, main
 from arcdist.margins import MARGINS
 from arcdist.train.config import TrainConfig
 
@@ -115,6 +120,36 @@ def test_the_page_of_recipes_says_what_a_recipe_composes_to(recipe: str) -> None
     assert f", {', '.join(margins)}, s {config.margin.scale:g}" in row
     assert f"{config.train.steps:,} steps" in row or f"{config.train.epochs:g} epochs" in row
     assert not config.data.num_classes or f"{config.data.num_classes:,} classes, {config.data.images:,} images" in page
+
+
+def test_the_costs_of_the_recipes_are_what_the_plan_has_today() -> None:
+    written = json.loads(recipe_costs.RESULT.read_text())
+    counted = {name: BackboneCost(**one) for name, one in written["backbones"].items()}
+    now = {name: cost(name, config, counted[network(config)]) for name, config in recipes().items()}
+    again = "run: python docs/site/recipe_costs.py"
+    assert now == written["recipes"], again
+    fresh = backbone_cost(compose_config(["recipe=ms1mv3_r50"]).backbone, recipe_costs.PRECISION)
+    assert json.loads(json.dumps(asdict(fresh))) == written["backbones"]["r50"], again
+
+
+def test_a_cost_is_what_its_command_prints(tmp_path: Path) -> None:
+    written = json.loads(recipe_costs.RESULT.read_text())["recipes"]["casia_r50"]
+    assert main([*shlex.split(written["command"])[1:], "--json", f"{tmp_path}/plan.json"]) == 0
+    plan = json.loads((tmp_path / "plan.json").read_text())
+    assert sum(plan["memory_bytes"].values()) == pytest.approx(written["memory_bytes"])
+    assert plan["images_per_s"] == pytest.approx(written["images_per_s"])
+    epochs = written["steps"] * 512 / 490_623
+    assert epochs * plan["epoch_hours"] * written["gpus"] == pytest.approx(written["gpu_hours"])
+
+
+def test_the_page_of_recipes_says_of_each_what_to_expect_and_what_it_costs() -> None:
+    page = recipes_page().partition("## What to expect")[2]
+    rows = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", page, flags=re.MULTILINE))
+    assert set(rows) == set(groups()["recipe"]) - {"arcface_paper", "arcface_torch"}
+    published = {name for name, *_ in PUBLISHED}
+    for name, row in rows.items():
+        assert ("not published" in row) == (name not in published and "measured" not in row.replace("not measured", ""))
+        assert row.endswith("measured") or re.search(r"\| \d+ \| [\d.]+, [\d.]+ \| [\d.]+$", row), name
 
 
 def _commands(page: str) -> list[list[str]]:

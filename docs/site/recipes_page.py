@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from recipe_costs import RESULT as COSTS
 from tables import table
 
 from arcdist.cli.compose import config_folder, groups
@@ -41,19 +42,23 @@ _PUBLISHED = """## Published by the field
 their own code. No recipe of this table has been trained with arcdist yet. They say what a run is to be held against.
 LFW, CFP-FP and AgeDB-30: accuracy in %; IJB-C: TAR in % at a FAR of 1e-4, its protocol as the source has it.
 """
-_COST = """## Cost
+_COST = """## What to expect, and what it costs
 
-`arcdist plan` computes memory, time and price of a training on GPUs from the recipe. **It is a model, not a
-measurement, and has been held against none yet.** Classes and images are those of the data set:
+The result is the field's, with its source in the table above; where it says *measured*, it is ours, of
+[Measured here](#measured-here). GPUs, memory and hours are **a plan's estimate for H100 cards in bf16, not a
+measurement, and none has been held against a GPU yet** ([what it takes for granted](plan.md)). Hours are of all GPUs
+together: 8 GPUs for an hour are 8. GiB are of one GPU: of its head (centers, their momentum, logits), and of all. The
+first row of a GPU is by
 
 ```
-arcdist plan recipe=ms1mv3_r100 gpu=h100 gpus=8 classes=93431 images=5179510 price=3
-arcdist plan recipe=webface42m_pfc02_r100_16gpus gpu=h100 gpus=16 classes=2059906 images=42474557 price=3
+{command}
 ```
 
-`train.epochs` times the hours of an epoch is the run; of a recipe in steps, an epoch is images by global batch of them.
-
-## One of your own
+and the others likewise: with the GPUs that a recipe's micro-batches are made for, and the classes and images of its
+set. `price=3` adds what an hour costs; `gpu=` takes other cards. `python docs/site/recipe_costs.py` made all of them
+([recipes.plan.json](results/recipes.plan.json)).
+"""
+_OWN = """## One of your own
 
 ```
 arcdist train recipe=arcface_torch data.source=recordio data.path=mine.rec backbone=r18 train.epochs=30
@@ -77,23 +82,32 @@ PUBLISHED = [
     ("ms1mv2_r50_arcface_torch", "", "", "", "95.97", "MFR 75.13", _README),
     ("ms1mv2_r100_arcface_torch", "", "", "", "96.37", "MFR 78.12", _README),
     ("ms1mv2_mbf", "", "", "", "93.61", "MFR 62.07", _README),
+    ("ms1mv3_mbf", "", "", "", "94.23", "MFR 63.78", _README),
     ("ms1mv3_r50", "99.80", "98.53", "98.27", "96.58", "", _ZOO),
     ("ms1mv3_r50", "", "", "", "96.37", "MFR 79.14", _README),
     ("ms1mv3_r100", "", "", "", "96.85", "MFR 81.97", _README),
+    ("glint360k_mbf", "", "", "", "95.04", "MFR 70.18", _README),
     ("glint360k_r50", "99.82", "99.14", "98.45", "97.13", "", _ZOO),
     ("glint360k_r50", "", "", "", "97.16", "MFR 86.34", _README),
     ("glint360k_r100", "", "", "", "97.55", "MFR 89.52", _README),
+    ("webface4m_r100", "", "", "", "97.19", "MFR 89.87", _README),
+    ("webface12m_r100", "", "", "", "97.59", "MFR 94.69", _README),
+    ("webface12m_pfc02_r100", "", "", "", "97.60", "MFR 94.75", _README),
+    ("webface42m_pfc02_r50", "", "", "", "97.53", "MFR 93.83", _README),
     ("webface42m_pfc02_r100", "", "", "", "97.70", "MFR 96.27", _README),
-    ("webface42m_pfc03_vit_b", "", "", "", "97.91", "MFR 97.16", _README),
+    ("webface42m_pfc02_r100_16gpus", "", "", "", "97.85", "MFR 96.69", _README),
+    ("webface42m_pfc03_vit_t", "", "", "", "97.31", "MFR 92.24; there with 24,576 rows a step, here 4,096", _README),
+    ("webface42m_pfc03_vit_s", "", "", "", "97.73", "MFR 95.87", _README),
+    ("webface42m_pfc03_vit_b", "", "", "", "97.91", "MFR 97.16, on 8 GPUs", _README),
+    ("webface42m_pfc03_vit_b", "", "", "", "97.90", "MFR 97.42, on 64 GPUs", _README),
+    ("webface42m_pfc03_vit_l", "", "", "", "98.00", "MFR 97.85", _README),
 ]  # fmt: skip
 
 
 def recipes_page() -> str:
     """Return the page."""
     names = [name for name in groups()["recipe"] if name not in ("arcface_paper", "arcface_torch")]
-    published = {name for name, *_ in PUBLISHED}
-    of_the_field = [name for name in names if merged(name)["chosen"]["data"] not in ("recordio", "synthetic")]
-    silent = [name for name in of_the_field if name not in published and name != "reproduce_casia"]
+    costs = json.loads(COSTS.read_text(encoding="utf-8"))
     return "\n".join(
         [
             _HEAD,
@@ -104,10 +118,42 @@ def recipes_page() -> str:
                 ("recipe", "LFW", "CFP-FP", "AgeDB-30", "IJB-C", "also", "source"),
                 ((f"`{name}`", *rest) for name, *rest in PUBLISHED),
             ),
-            f"Without a figure that we know of: {', '.join(f'`{name}`' for name in silent)}.\n",
-            _COST,
+            _COST.format(command=next(iter(costs["recipes"].values()))["command"]),
+            table(
+                ("recipe", "classes, images", "network", "steps", "result", "GPUs", "GiB: head, all", "hours"),
+                (_expected(name, costs["recipes"].get(name)) for name in names),
+            ),
+            _OWN,
         ]
     )
+
+
+def _expected(name: str, cost: dict[str, Any] | None) -> tuple[str, ...]:
+    """Return a recipe's row of what is to be expected; of one that is for no GPU, what it took here."""
+    values = merged(name)
+    classes, images, _ = _set_of(values)
+    network = values["chosen"]["backbone"].partition("_dp")[0]
+    row = (f"`{name}`", f"{classes:,}, {images:,}" if classes else "yours", network)
+    if cost:
+        memory = ", ".join(f"{cost[part] / 2**30:.2f}" for part in ("head_bytes", "memory_bytes"))
+        return (*row, f"{cost['steps']:,}", _published(name), f"{cost['gpus']}", memory, f"{cost['gpu_hours']:.1f}")
+    steps = f"{values['train']['steps']:,}"
+    for file in (f"{name}.json", f"{name}.seed0.json"):
+        if (RESULTS / file).is_file():
+            result = json.loads((RESULTS / file).read_text(encoding="utf-8"))
+            (score,) = result["sets"].values()
+            told = f"{100 * score['accuracy']:.2f} %, measured"
+            return (*row, steps, told, "2 CPU cores", "", f"{result['seconds'] / 3600:.2f}, measured")
+    return (*row, steps, "not published", "CPU cores", "", "not measured")
+
+
+def _published(name: str) -> str:
+    """Return the field's figure for a recipe: on IJB-C where there is one, else on LFW."""
+    figures = [(lfw, ijb_c) for recipe, lfw, _, _, ijb_c, *_ in PUBLISHED if recipe == name]
+    on_ijb_c = [ijb_c for _, ijb_c in figures if ijb_c]
+    if on_ijb_c:
+        return " to ".join(dict.fromkeys((min(on_ijb_c), max(on_ijb_c)))) + " on IJB-C"
+    return f"{figures[0][0]} on LFW" if figures else "not published"
 
 
 def merged(recipe: str) -> dict[str, Any]:
