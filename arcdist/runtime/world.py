@@ -1,9 +1,11 @@
 """The processes of a run and the device of each: one process without a launcher, or torchrun on any number of nodes."""
 
 import datetime
+import logging
 import os
 import socket
 import threading
+import time
 from dataclasses import dataclass, field
 
 import torch
@@ -14,8 +16,10 @@ from arcdist.runtime import allocator
 from arcdist.runtime.cores import usable_cores
 from arcdist.runtime.hang_watch import end_after
 
+_log = logging.getLogger("arcdist")
 _MOST_S = 100_000_000  # three years; a watch that is set to a century is refused by the system
 _LEAVING_S = 60.0
+_NAMING_S = 5.0  # until a name without an address is told of
 _ANSWERING_S = 10.0  # past all timeouts of its own torch waits for who hears and does not answer
 
 
@@ -183,6 +187,7 @@ def _join(device: torch.device, rank: int, size: int, timeout_s: int) -> None:
     if "MASTER_ADDR" not in os.environ:
         raise WorldError("WORLD_SIZE is set, but MASTER_ADDR is not; start the ranks with torchrun")
     address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+    _wait_for_name(os.environ["MASTER_ADDR"], rank, timeout_s)
     silence = threading.Timer(2 * timeout_s + _ANSWERING_S, _give_up, [f"rank {rank} of {size}", address])
     silence.daemon = True
     silence.start()
@@ -200,6 +205,33 @@ def _join(device: torch.device, rank: int, size: int, timeout_s: int) -> None:
         raise WorldError(f"rank {rank} of {size} cannot join the run at {address}: {reason}; {advice}") from error
     finally:
         silence.cancel()
+
+
+def _wait_for_name(name: str, rank: int, timeout_s: float) -> None:
+    """Wait until the first rank's host has an address here; a cluster may give it one a little later than its ranks.
+
+    torch would wait as long, on every rank in its own way, and not say for what.
+
+    Errors: WorldError where it has none when the time is over.
+    """
+    begun = time.monotonic()
+    warned = False
+    while True:
+        try:
+            socket.getaddrinfo(name, None)
+            return
+        except (OSError, UnicodeError):
+            waited_s = time.monotonic() - begun
+        if waited_s > timeout_s:
+            raise WorldError(
+                f"rank {rank} cannot join the run: {name!r}, the host of rank 0, has no address on "
+                f"{socket.gethostname()}: add it to /etc/hosts or to the name service, or tell torchrun an address: "
+                "--local-addr=ADDRESS, which is 127.0.0.1 on one node"
+            )
+        if waited_s > _NAMING_S and not warned and os.environ.get("LOCAL_RANK", "0") == "0":
+            warned = True
+            _log.warning("%r, the host of rank 0, has no address here yet; waiting at most %d s", name, timeout_s)
+        time.sleep(min(1.0, timeout_s / 10))
 
 
 def _give_up(who: str, address: str) -> None:

@@ -1,5 +1,6 @@
 """Joining the ranks, or saying why they cannot be."""
 
+import logging
 import os
 import socket
 from pathlib import Path
@@ -39,6 +40,40 @@ def test_a_missing_peer_is_said_after_the_timeout(monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv(key, value)
     with pytest.raises(WorldError, match="are all ranks started"):
         open_world(RuntimeConfig(device="cpu", timeout_s=2))
+
+
+def _named(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = str(probe.getsockname()[1])
+    for key, value in {"RANK": "0", "WORLD_SIZE": "1", "MASTER_ADDR": name, "MASTER_PORT": port}.items():
+        monkeypatch.setenv(key, value)
+
+
+@pytest.mark.parametrize("name", ["no-such-host.invalid", "a..b"])
+def test_a_first_host_without_an_address_is_said_with_what_to_do(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    _named(monkeypatch, name)
+    with pytest.raises(WorldError, match=rf"'{name}', the host of rank 0, has no address on .*--local-addr=ADDRESS"):
+        open_world(RuntimeConfig(device="cpu", timeout_s=1))
+
+
+def test_a_first_host_that_gets_its_address_a_little_later_is_waited_for(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    resolve, asked = socket.getaddrinfo, []
+
+    def late(name: str, *rest: object, **named: object) -> object:
+        asked.append(name)
+        if name == "first" and len(asked) < 3:
+            raise socket.gaierror("not yet")
+        return resolve("127.0.0.1" if name == "first" else name, *rest, **named)
+
+    monkeypatch.setattr(socket, "getaddrinfo", late)
+    monkeypatch.setattr(world, "_NAMING_S", 0.0)
+    monkeypatch.setattr(logging.getLogger("arcdist"), "propagate", True)
+    world._wait_for_name("first", 0, 2.0)
+    assert asked == ["first"] * 3
+    assert "'first', the host of rank 0, has no address here yet; waiting at most 2 s" in caplog.text
 
 
 def test_a_network_interface_that_is_not_there_is_said_with_those_that_are(monkeypatch: pytest.MonkeyPatch) -> None:
