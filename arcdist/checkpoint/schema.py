@@ -89,14 +89,14 @@ def about_tree(config: Mapping[str, Any]) -> str | None:
     return None
 
 
-def refuse_newer(config: Mapping[str, Any], where: object) -> int:
-    """Return the schema of a configuration that a run has left.
+def refuse_newer(config: Mapping[str, Any], where: object) -> None:
+    """Raise NewerError where a configuration that a run has left is of a schema that this arcdist does not know.
 
     Args:
         config: as it was read.
         where: names its place in an error.
 
-    Errors: NewerError for one that this arcdist does not know; DataError for what is no schema.
+    Errors: also DataError, for what is no schema.
     """
     schema = config.get(KEY, 1)
     if not isinstance(schema, int) or isinstance(schema, bool) or schema < 1:
@@ -106,7 +106,6 @@ def refuse_newer(config: Mapping[str, Any], where: object) -> int:
             f"{where}: written by a newer arcdist: its configuration is of schema {schema}, this one knows {SCHEMA}; "
             "use that one, or a newer one"
         )
-    return schema
 
 
 def migrated(config: Mapping[str, Any], where: object) -> dict[str, Any]:
