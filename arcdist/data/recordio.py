@@ -18,7 +18,6 @@ import struct
 import zlib
 from array import array
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -41,11 +40,10 @@ _WHOLE, _FIRST, _MIDDLE, _LAST = range(4)
 _LENGTH_BITS, _LENGTH_MASK = 29, (1 << 29) - 1
 _SAMPLED_RECORDS = 64
 _BLOCK_RECORDS = 1 << 16
-_AT_ONCE_BYTES = 1 << 14  # read before a record's length is known: most records are shorter, and take one call
+_LEAST_AT_ONCE_BYTES = 1 << 12
 
 
-@dataclass(frozen=True, eq=False)
-class Record:
+class Record(NamedTuple):
     """One record: ``label`` is a float where ``flag`` is 0, else float32 ``[flag]``."""
 
     flag: int
@@ -57,7 +55,7 @@ class Record:
     @property
     def first_label(self) -> float:
         """Return the label, or the first of several: the class."""
-        return float(np.ravel(self.label)[0])
+        return float(self.label) if self.flag == 0 else float(np.asarray(self.label)[0])
 
 
 class Headers(NamedTuple):
@@ -96,12 +94,15 @@ class RecordReader:
         self._file = ByteFile(self.path, cache.copies(self.path) if cache else None)
         beside = self.path.with_suffix(".idx")
         self._index = RecordIndex(np.empty(0, np.int64), np.empty(0, np.int64))
+        self._at_once_bytes = _LEAST_AT_ONCE_BYTES
         if index_path is None and not beside.exists():
             self._index = self._scan()
         else:
             self._index = self._read_index(Path(index_path or beside))
             self._check_samples()
         self.index_path = self._index.path
+        # Read before a record's length is known: twice the mean, so that most records take one call.
+        self._at_once_bytes = max(_LEAST_AT_ONCE_BYTES, 2 * self._file.size // max(1, len(self)))
 
     def __len__(self) -> int:
         """Return the number of records."""
@@ -152,7 +153,7 @@ class RecordReader:
     def record_bytes(self, key: int) -> bytes:
         """Return a record as it was given to the writer, IRHeader (if it has one) and payload."""
         offset = self.offset(key)
-        data = self._file.read(offset, _AT_ONCE_BYTES)
+        data = self._file.read(offset, self._at_once_bytes)
         if len(data) >= _HEAD.size:
             magic, word = _HEAD.unpack_from(data)
             length = word & _LENGTH_MASK
