@@ -6,10 +6,8 @@ processes, no pickling, no tensor for each sample and no collating.
 
 from collections import deque
 from collections.abc import Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Protocol
 
 import cv2
 import numpy as np
@@ -18,28 +16,13 @@ from torch import Tensor
 
 from arcdist.data.augment import Augment
 from arcdist.data.bad_records import BadRecords
-from arcdist.data.decode import decode, decode_into
 from arcdist.data.order import Order, rows_of_step
+from arcdist.data.row_filler import Dataset, RowFiller
 from arcdist.errors import ConfigError
 
-_CHUNK = (
-    64  # Rows that one task of a thread fills. Tasks of one row would spend a third of the time on being handed out.
-)
-
-
+_MOST_ROWS, _LEAST_ROWS = 128, 16  # of a task of a thread: handing out single rows would take a third of the time
+_ORDERED_AT_ONCE = 1024  # rows whose samples are computed together, which a row alone takes 20 times as long for
 _FLOATS = (np.arange(256, dtype=np.float32) - np.float32(127.5)) * np.float32(1 / 127.5)
-
-
-class Dataset(Protocol):
-    """Encoded images by sample; threads read it at the same time."""
-
-    def read(self, sample: int, /) -> tuple[int, bytes]:
-        """Return the label, a global class id, and the encoded image."""
-        ...
-
-    def name(self, sample: int, /) -> str:
-        """Return words for messages."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -148,7 +131,6 @@ class TorchLoader:
         self.device = torch.device(device)
         self.size_at = size_at
         self.bad_records = BadRecords(config.on_bad_record == "skip", config.bad_share, order)
-        cv2.setNumThreads(0)  # OpenCV's own threads would compete with ours for the same cores
 
     def batches(self, first_step: int, last_step: int) -> Generator[Batch, None, None]:
         """Yield this rank's batches of the steps ``[first_step, last_step)``, made up to ``prefetch`` ahead.
@@ -158,50 +140,76 @@ class TorchLoader:
         Raises:
             DataError: a sample cannot be read, or is not what it should be; raised in place of its batch.
         """
-        pool = ThreadPoolExecutor(self.config.workers, thread_name_prefix="loader")
-        pending: deque[_Pending] = deque()
+        filler = RowFiller(self.dataset, self.augment, self.bad_records, self.image_size)
+        makers = _Threads(filler, self.config, self.device)
+        pending: deque[Callable[[], Batch]] = deque()
         try:
-            for step in range(first_step, last_step):
-                pending.append(self._begin(pool, step))
+            for rows in self._rows(first_step, last_step):
+                pending.append(makers.begin(rows))
                 if len(pending) > self.config.prefetch:
-                    yield pending.popleft().batch()
+                    yield pending.popleft()()
             while pending:
-                yield pending.popleft().batch()
+                yield pending.popleft()()
         finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            makers.stop()
 
-    def _begin(self, pool: ThreadPoolExecutor, step: int) -> "_Pending":
-        rows = rows_of_step(step, self.global_batch_size, self.rank, self.world_size)
-        size = self.size_at(step) if self.size_at else None
-        height, width = self.image_size if size is None else (size, size)
-        pinned = self.device.type == "cuda"
-        images = torch.empty((len(rows), height, width, 3), dtype=torch.uint8, pin_memory=pinned)
-        labels = torch.empty(len(rows), dtype=torch.int64, pin_memory=pinned)
-        tasks = []
-        for begin in range(0, len(rows), _CHUNK):
-            chunk = slice(begin, begin + _CHUNK)
-            tasks.append(pool.submit(self._fill, images[chunk].numpy(), labels[chunk].numpy(), rows[chunk], size))
-        return _Pending(images, labels, tasks)
+    def _rows(self, first_step: int, last_step: int) -> "Generator[_Rows, None, None]":
+        """Yield what is to be in this rank's batch of each of the steps."""
+        together = max(1, _ORDERED_AT_ONCE * self.world_size // self.global_batch_size)
+        for first in range(first_step, last_step, together):
+            steps = range(first, min(first + together, last_step))
+            ranges = [rows_of_step(step, self.global_batch_size, self.rank, self.world_size) for step in steps]
+            positions = np.stack([np.arange(rows.start, rows.stop) for rows in ranges])
+            samples = self.order.at(positions.reshape(-1)).reshape(positions.shape)
+            for number, step in enumerate(steps):
+                size = self.size_at(step) if self.size_at else None
+                height, width = self.image_size if size is None else (size, size)
+                yield _Rows(samples[number], positions[number], (positions.shape[1], height, width, 3))
 
-    def _fill(self, images: np.ndarray, labels: np.ndarray, positions: range, size: "int | None") -> None:
-        """Write the images and labels at these positions of the run."""
-        samples = self.order.samples(positions.start, positions.stop)
-        parameters = self.augment.draw(np.asarray(positions))
-        in_place = self.augment.only_flips and images.shape[1:3] == tuple(self.image_size)
 
-        def fill(row: int, sample: int) -> None:
-            labels[row], payload = self.dataset.read(sample)
-            if in_place:
-                decode_into(images[row], payload, partial(self.dataset.name, sample))
-            else:
-                image = decode(payload, self.dataset.name(sample), self.image_size)
-                images[row] = self.augment.apply(image, parameters[row], size)
+@dataclass(frozen=True)
+class _Rows:
+    """What is to be in a batch: samples and their positions in the run, int64 ``[b]`` each; the images' shape."""
 
-        for row, sample in enumerate(samples.tolist()):
-            self.bad_records.replace(partial(fill, row), sample, positions[row])
-        if in_place:
-            for row in np.flatnonzero(parameters["flip"]):
-                cv2.flip(images[row], 1, dst=images[row])
+    samples: np.ndarray
+    positions: np.ndarray
+    shape: tuple[int, int, int, int]
+
+
+class _Threads:
+    """Threads that fill batches where these will stay."""
+
+    def __init__(self, filler: RowFiller, config: LoaderConfig, device: torch.device) -> None:
+        self._filler, self._config, self._pinned = filler, config, device.type == "cuda"
+        self._pool = ThreadPoolExecutor(config.workers, thread_name_prefix="loader")
+
+    def begin(self, rows: _Rows) -> Callable[[], Batch]:
+        """Have a batch made; what is returned waits for it."""
+        images = torch.empty(rows.shape, dtype=torch.uint8, pin_memory=self._pinned)
+        labels = torch.empty(len(rows.samples), dtype=torch.int64, pin_memory=self._pinned)
+        parts = (images.numpy(), labels.numpy(), rows.samples, rows.positions)
+        tasks = [
+            self._pool.submit(self._filler.fill, *(part[piece] for part in parts))
+            for piece in _pieces(len(labels), self._config)
+        ]
+
+        def finished() -> Batch:
+            for task in tasks:
+                task.result()
+            return Batch(images.permute(0, 3, 1, 2), labels)
+
+        return finished
+
+    def stop(self) -> None:
+        """Stop the threads, which finish the images that they are at."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _pieces(rows: int, config: LoaderConfig) -> list[slice]:
+    """Return the tasks that a batch is cut into: few, but two for each worker in all that are made ahead."""
+    enough = -(-2 * config.workers // (config.prefetch + 1))
+    tasks = max(-(-rows // _MOST_ROWS), min(enough, rows // _LEAST_ROWS), 1)
+    return [slice(task * rows // tasks, (task + 1) * rows // tasks) for task in range(tasks)]
 
 
 def _normalized(images: Tensor) -> Tensor:
@@ -210,17 +218,3 @@ def _normalized(images: Tensor) -> Tensor:
     pixels, floats = (tensor.permute(0, 2, 3, 1).view(len(images), -1).numpy() for tensor in (images, normalized))
     cv2.LUT(pixels, _FLOATS, dst=floats)
     return normalized
-
-
-@dataclass(frozen=True)
-class _Pending:
-    """A batch that threads are filling."""
-
-    images: Tensor
-    labels: Tensor
-    tasks: "list[Future[None]]"
-
-    def batch(self) -> Batch:
-        for task in self.tasks:
-            task.result()
-        return Batch(self.images.permute(0, 3, 1, 2), self.labels)
