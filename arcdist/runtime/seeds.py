@@ -5,16 +5,21 @@ So no result depends on the number of ranks, workers or restarts, and no state o
 function is SplitMix64 (Steele, Lea and Flood, OOPSLA 2014) applied to a Weyl sequence.
 """
 
+from __future__ import annotations
+
 import hashlib
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
+
+if TYPE_CHECKING:
+    import torch
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _TO_UNIT = 2.0**-53
 
 
-def hash64(seed: int, purpose: str, index: "int | np.ndarray" = 0) -> np.ndarray:
+def hash64(seed: int, purpose: str, index: int | np.ndarray = 0) -> np.ndarray:
     """Return a 64-bit hash of each index, uint64, of ``index``'s shape.
 
     Args:
@@ -35,7 +40,7 @@ def splitmix(value: np.ndarray) -> np.ndarray:
         return value ^ (value >> np.uint64(31))
 
 
-def uniform(seed: int, purpose: str, index: "int | np.ndarray") -> np.ndarray:
+def uniform(seed: int, purpose: str, index: int | np.ndarray) -> np.ndarray:
     """Return a uniform number in [0, 1) for each index, float64, of ``index``'s shape."""
     return (hash64(seed, purpose, index) >> np.uint64(11)).astype(np.float64) * _TO_UNIT
 
@@ -48,4 +53,6 @@ def mix(*parts: int) -> int:
 
 def generator(seed: int, purpose: str, index: int = 0) -> torch.Generator:
     """Return a CPU generator for draws that torch makes."""
+    import torch  # here: processes that decode images do without
+
     return torch.Generator().manual_seed(int(hash64(seed, purpose, index)) >> 1)
