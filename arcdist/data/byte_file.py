@@ -30,7 +30,7 @@ class ByteFile:
 
     Args:
         path: the file.
-        near: where bytes are looked for first; another process that is sent the object does without.
+        near: where bytes are looked for first.
 
     Raises:
         RecordError: here and from every method, for a file that cannot be read or is shorter than when it was opened.
@@ -75,10 +75,10 @@ class ByteFile:
 
     def __getstate__(self) -> dict[str, Any]:
         """Return what another process needs to open the file again."""
-        return {"path": self.path, "size": self.size}
+        return {"path": self.path, "size": self.size, "near": self._near}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Open the file again."""
-        ByteFile.__init__(self, state["path"])
+        ByteFile.__init__(self, state["path"], state["near"])
         if self.size != state["size"]:
             raise RecordError(f"{self.path}: had {state['size']:_} bytes when it was opened and has {self.size:_} now")

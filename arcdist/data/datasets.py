@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -135,6 +136,20 @@ class RecordDataset:
     def __exit__(self, *_: object) -> None:
         """Close the file."""
         self.close()
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process needs; where the keys are a part of the index, which part."""
+        state, keys = dict(vars(self)), self.reader.sorted_keys()
+        first = int(np.searchsorted(keys, self.keys[0]))
+        if np.shares_memory(keys, self.keys):
+            state["keys"] = slice(first, first + len(self.keys))
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Open the file again."""
+        vars(self).update(state)
+        if isinstance(state["keys"], slice):
+            self.keys = self.reader.sorted_keys()[state["keys"]]
 
     def _labels_below(self, num_classes: int) -> np.ndarray:
         labels = self.reader.headers(self.keys).label

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from arcdist.data.record_index import RecordIndex
+from arcdist.data.record_index import RecordIndex, map_index
 
 LEAST_BYTES = 1 << 24
 """Of an .idx that is cached: about a million lines, which take a tenth of a second to parse."""
@@ -78,8 +78,7 @@ def _open(cache: Path, path: Path, about: tuple[int, int, int]) -> "RecordIndex 
         return None
     if size != _HEAD_BYTES + 16 * head[1]:
         return None
-    columns = np.memmap(cache, np.int64, "r", _HEAD_BYTES, (2, head[1]))
-    return RecordIndex(columns[0].view(np.ndarray), columns[1].view(np.ndarray), path)
+    return map_index(cache, path, head[1])
 
 
 @contextlib.contextmanager

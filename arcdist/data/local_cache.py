@@ -17,6 +17,7 @@ import time
 from collections.abc import Generator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from arcdist.errors import ConfigError
 
@@ -169,6 +170,14 @@ class Copies:
             aside.replace(self._name(number))
         finally:
             aside.unlink(missing_ok=True)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process needs, which looks for the copies itself."""
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        vars(self).update(state, _lock=threading.Lock())
 
     def _name(self, number: int) -> Path:
         return self.stem.with_name(f"{self.stem.name}.{number}.block")

@@ -3,6 +3,7 @@
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -13,12 +14,14 @@ from arcdist.data.byte_file import RecordError
 class RecordIndex:
     """Keys in ascending order and the byte at which each one's record begins: int64 ``[n]`` each, 16 bytes a record.
 
-    ``path`` is the .idx file, or None where the records were found by scanning.
+    ``path`` is the .idx file, or None where the records were found by scanning. ``cache`` is the file that both are
+    mapped from, None where they are in memory: another process that is sent the index maps it too.
     """
 
     keys: np.ndarray
     offsets: np.ndarray
     path: "Path | None" = None
+    cache: "Path | None" = None
 
     def __len__(self) -> int:
         """Return the number of records."""
@@ -37,10 +40,23 @@ class RecordIndex:
         """Return the positions in the order of the records in the file, int64 ``[n]``."""
         return np.argsort(self.offsets, kind="stable")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return how another process makes the index."""
+        if self.cache is None:
+            return RecordIndex, (self.keys, self.offsets, self.path)
+        return map_index, (self.cache, self.path, len(self))
+
     def __str__(self) -> str:
         """Return a few words for messages."""
         source = f"index: {self.path}" if self.path else "no index: keys are positions in the file"
         return f"{source}, {len(self)} records"
+
+
+def map_index(cache: Path, path: "Path | None", records: int) -> RecordIndex:
+    """Return the index whose keys and offsets end a cache file (`index_cache`); OSError where it cannot be mapped."""
+    head_bytes = cache.stat().st_size - 16 * records
+    columns = np.memmap(cache, np.int64, "r", head_bytes, (2, records))
+    return RecordIndex(columns[0].view(np.ndarray), columns[1].view(np.ndarray), path, cache)
 
 
 def read_index(path: Path, rec_path: Path, rec_bytes: int) -> RecordIndex:

@@ -1,6 +1,8 @@
 """A large index is parsed once, and again where one of its files has changed."""
 
 import os
+import pickle
+import shutil
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 from support import full_disk
 
 from arcdist.data import recordio
+from arcdist.data.datasets import RecordDataset
 from arcdist.data.index_cache import cached_index
 from arcdist.data.record_index import RecordIndex, read_index
 from arcdist.data.recordio import RecordReader, RecordWriter
@@ -92,3 +95,19 @@ def test_the_index_is_mapped_and_not_copied(rec: Path) -> None:
     mapped = cached_index(rec.with_suffix(".idx"), rec.stat().st_size, lambda: pytest.fail("was parsed again"))
     assert not mapped.keys.flags.writeable
     assert isinstance(mapped.keys.base, np.memmap)
+
+
+def test_a_mapped_index_is_not_sent_but_mapped_again(
+    data_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for suffix in (".rec", ".idx", ".property"):
+        shutil.copy(data_root / f"cfp_small{suffix}", tmp_path)
+    path = tmp_path / "cfp_small.rec"
+    in_memory = len(pickle.dumps(RecordDataset(path)))
+    monkeypatch.setattr(recordio, "LEAST_BYTES", 0)
+    dataset = RecordDataset(path)
+    sent = pickle.dumps(dataset)
+    assert len(sent) < in_memory - 16 * len(dataset)
+    received = pickle.loads(sent)
+    np.testing.assert_array_equal(received.keys, dataset.keys)
+    assert [received.read(sample) for sample in (0, 100, 223)] == [dataset.read(sample) for sample in (0, 100, 223)]

@@ -1,6 +1,7 @@
 """A local cache gives the bytes of the file, within its limit, to every process, whoever is killed meanwhile."""
 
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -58,6 +59,14 @@ def test_a_set_is_read_from_the_copies_alone_once_they_are_there(path: Path, tmp
         else:
             crossing += 1
     assert crossing < len(whole) / 2
+
+
+def test_another_process_reads_the_same_copies(path: Path, tmp_path: Path) -> None:
+    whole = RecordDataset(path).read(0)
+    sent = pickle.dumps(RecordDataset(path, filled(path, tmp_path / "near")))
+    with open(path, "r+b") as file:  # what still came from the file would be told by its zeros
+        file.write(bytes(path.stat().st_size))
+    assert pickle.loads(sent).read(0) == whole
 
 
 def test_a_set_of_any_number_of_blocks_takes_no_open_files(path: Path, tmp_path: Path) -> None:
