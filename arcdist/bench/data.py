@@ -23,6 +23,7 @@ from arcdist.data.dali_loader import has_dali
 from arcdist.data.datasets import RecordDataset, height_by_width
 from arcdist.data.synthetic import SyntheticConfig, write_record
 from arcdist.errors import ConfigError
+from arcdist.runtime import allocator
 from arcdist.runtime.cores import usable_cores
 
 _SETTLE_S, _IDLE = 0.1, 0.1  # idle: a tenth of one core
@@ -71,6 +72,7 @@ def bench_data(config: DataBenchConfig) -> dict[str, Any]:
     names = config.methods or [name for name in METHODS if name != "dali" or has_dali()]
     rounds, batches = config.rounds or (5 if config.quick else 15), config.batches or (20 if config.quick else 60)
     result: dict[str, Any] = {"bench": "data", **machine.description(torch.device("cpu"), threads)}
+    allocator.keep_memory()  # as a run on a CPU has it
     threads_before = torch.get_num_threads()
     torch.set_num_threads(1)  # what normalizes is one of the threads that are counted
     turns: dict[str, list[Turn]] = {name: [] for name in names}

@@ -4,6 +4,7 @@ import io
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,16 +65,19 @@ def decoding_alone(feed: Feed) -> Batches:
                 yield [task.result() for task in pending.popleft()]
 
 
-def ours(feed: Feed, kind: type[TorchLoader], augment: AugmentConfig) -> Batches:
-    """Yield the images of a loader of ours, float32 in [-1, 1] as a CPU trains on them."""
+def ours(
+    feed: Feed, kind: type[TorchLoader], augment: AugmentConfig, workers_are: str = "threads", for_cpu: bool = True
+) -> Batches:
+    """Yield the images of a loader of ours: float32 in [-1, 1] as a CPU trains on them, or bytes as a GPU gets them."""
     dataset = RecordDataset(feed.path)
     order = Order(feed.images(dataset), _SEED)
     loader = kind(
         *(dataset, order, Augment(augment, _SEED), feed.batch_size, 0, 1, dataset.image_size),
-        LoaderConfig(feed.threads, _PREFETCH),
+        LoaderConfig(feed.threads, _PREFETCH, workers_are=workers_are),
     )
-    for batch in loader.batches(0, _FOREVER):
-        yield batch.to("cpu").images
+    with closing(loader.batches(0, _FOREVER)) as batches:
+        for batch in batches:
+            yield batch.to("cpu").images if for_cpu else batch.images
 
 
 class PlainDataset(Dataset[tuple[Tensor, int]]):
@@ -114,6 +118,9 @@ RECIPE = AugmentConfig(
 METHODS: dict[str, Callable[[Feed], Batches]] = {
     "decoding alone": decoding_alone,
     "torch": lambda feed: ours(feed, TorchLoader, AugmentConfig()),
+    "torch, processes": lambda feed: ours(feed, TorchLoader, AugmentConfig(), "processes"),
+    "torch, bytes": lambda feed: ours(feed, TorchLoader, AugmentConfig(), for_cpu=False),
+    "torch, processes, bytes": lambda feed: ours(feed, TorchLoader, AugmentConfig(), "processes", for_cpu=False),
     "dali": lambda feed: ours(feed, DaliLoader, AugmentConfig()),
     "torch, augmented": lambda feed: ours(feed, TorchLoader, RECIPE),
     "plain DataLoader": plain,

@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Callable
+from typing import Any
 
 from arcdist.data.order import Order
 from arcdist.errors import DataError
@@ -12,6 +13,8 @@ _log = logging.getLogger("arcdist")
 
 class BadRecords:
     """The policy for bad records, and those that this rank has met; threads share it.
+
+    Each process has a copy: what it has met is its `news`, which the rank's own is to `learn`.
 
     Args:
         skips: whether another image takes the place of a bad one.
@@ -23,7 +26,8 @@ class BadRecords:
         self.skips = skips
         self._order = order
         self._most = min(max(1, int(share * order.size)), order.size - 1)
-        self._met: set[int] = set()
+        self._met: dict[int, str] = {}
+        self._told = 0
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
@@ -45,19 +49,38 @@ class BadRecords:
             except DataError as error:
                 if not self.skips:
                     raise
-                self._note(sample, error)
+                self._note(sample, str(error))
             sample = self._order.substitute(position, attempt)
             attempt += 1
 
-    def _note(self, sample: int, error: DataError) -> None:
+    def news(self) -> list[tuple[int, str]]:
+        """Return the bad records, and what is wrong with each, that were met since the last call."""
+        met = list(self._met.items())
+        news, self._told = met[self._told :], len(met)
+        return news
+
+    def learn(self, news: list[tuple[int, str]]) -> None:
+        """Take bad records that another process has met for met; DataError where they are too many."""
+        for sample, what in news:
+            self._note(sample, what)
+
+    def _note(self, sample: int, what: str) -> None:
         with self._lock:
             if sample in self._met:
                 return
-            self._met.add(sample)
+            self._met[sample] = what
             count = len(self._met)
         if count > self._most:
             raise DataError(
-                f"{error}; it is record number {count} of {self._order.size} that cannot be read, and data.loader."
+                f"{what}; it is record number {count} of {self._order.size} that cannot be read, and data.loader."
                 f"bad_share allows {self._most}: mend the file (arcdist inspect --verify lists what is wrong)"
             )
-        _log.warning("skipped (%d so far): %s", count, error)
+        _log.warning("skipped (%d so far): %s", count, what)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return what another process needs."""
+        return {name: value for name, value in vars(self).items() if name != "_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        vars(self).update(state, _lock=threading.Lock())

@@ -38,7 +38,6 @@ class RowFiller:
         self, dataset: Dataset, augment: Augment, bad_records: BadRecords, image_size: tuple[int, int]
     ) -> None:
         self.dataset, self.augment, self.bad_records, self.image_size = dataset, augment, bad_records, image_size
-        cv2.setNumThreads(0)  # OpenCV's own threads would compete with ours for the same cores
 
     def fill(self, images: np.ndarray, labels: np.ndarray, samples: np.ndarray, positions: np.ndarray) -> None:
         """Write the images, uint8 ``[n, h, w, 3]``, and labels, int64 ``[n]``, of samples at positions of the run.
