@@ -37,7 +37,7 @@ class DataBenchConfig:
     """What ``arcdist bench data`` is told."""
 
     file: str = field(default="", metadata={"help": "a .rec; empty: rendered faces"})
-    quick: bool = field(default=False, metadata={"help": "short turns: half a minute instead of several"})
+    quick: bool = field(default=False, metadata={"help": "short turns: a minute instead of several"})
     methods: list[str] = field(default_factory=list, metadata={"help": f"of {' | '.join(METHODS)}; empty: all"})
     batch_size: int = field(default=128, metadata={"help": "images of a batch"})
     threads: int = field(default=0, metadata={"help": "threads, or processes, of each loader; 0: one a core"})

@@ -9,8 +9,8 @@ import pytest
 from arcdist.cli.main import main
 
 RESULTS = Path(__file__).parents[2] / "docs" / "results"
-FILES = ["bench_data.intel_amx", "bench_evaluate.intel_avx512", "bench_head.85742.intel_amx", "guards.intel_avx512"]
-FILES += ["stall.intel_avx512", "bench_cleaning.sface", "soak", "fuzz"]
+FILES = ["bench_data.amd_epyc_avx512", "bench_evaluate.intel_avx512", "bench_head.85742.intel_amx"]
+FILES += ["guards.intel_avx512", "stall.intel_avx512", "bench_cleaning.sface", "soak", "fuzz"]
 
 
 def times_as_long(node: Any, factor: float) -> Any:
@@ -94,7 +94,7 @@ def test_what_stands_in_one_file_only_is_told_and_is_no_regression(tmp_path: Pat
 def test_files_that_cannot_be_compared_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "cut.json").write_text('{"machine"')
     (tmp_path / "list.json").write_text("[]")
-    stall, step = str(RESULTS / "stall.intel_avx512.json"), str(RESULTS / "bench_data.intel_amx.json")
+    stall, step = str(RESULTS / "stall.intel_avx512.json"), str(RESULTS / "bench_data.amd_epyc_avx512.json")
     for files, message in (
         ([stall], "after: is not given"),
         ([stall, step], "is of the bench 'stall' and"),
