@@ -235,7 +235,7 @@ class DataConfig:
         flipped: on a CPU it costs about what libjpeg-turbo in our own threads does, and more in the first epoch.
         """
         augment = Augment(self.augment, order.seed)
-        pays = device.type == "cuda" and augment.only_flips and has_dali()
+        pays = device.type == "cuda" and augment.only_flips and self.loader.workers_are == "threads" and has_dali()
         loader = DaliLoader if self.loader.kind == "dali" or (self.loader.kind == "auto" and pays) else TorchLoader
         return loader(
             *(dataset, order, augment, global_batch_size, rank, world_size),

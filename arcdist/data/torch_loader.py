@@ -63,7 +63,10 @@ class LoaderConfig:
 
     workers: int = field(default=4, metadata={"help": "threads or processes of a rank that decode and augment"})
     prefetch: int = field(default=4, metadata={"help": "batches that are made while one is trained on"})
-    kind: str = field(default="auto", metadata={"help": "torch | dali | auto (dali on a GPU where it is installed)"})
+    kind: str = field(
+        default="auto",
+        metadata={"help": "torch | dali | auto (dali on a GPU where it is installed; torch for processes)"},
+    )
     workers_are: str = field(
         default="threads",
         metadata={"help": "threads | processes (of the torch loader: more images a second on many cores)"},
@@ -87,6 +90,10 @@ class LoaderConfig:
             raise ConfigError(f"data.loader.kind: {self.kind!r}: must be one of {', '.join(LOADERS)}")
         if self.workers_are not in WORKERS:
             raise ConfigError(f"data.loader.workers_are: {self.workers_are!r}: must be one of {', '.join(WORKERS)}")
+        if (self.kind, self.workers_are) == ("dali", "processes"):
+            raise ConfigError(
+                "data.loader.workers_are: 'processes', but dali has threads: data.loader.kind=torch has them"
+            )
         if self.workers < 1:
             raise ConfigError(f"data.loader.workers: {self.workers}: must be at least 1")
         if self.prefetch < 0:

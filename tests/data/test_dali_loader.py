@@ -5,6 +5,7 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -284,6 +285,20 @@ def test_a_run_on_a_cpu_takes_dali_where_it_is_asked_to(data_root: Path, kind: s
     dataset = config.open()
     built = config.build_loader(dataset, config.build_order(dataset, 0), 8, 0, 1, torch.device("cpu"))
     assert type(built) is (DaliLoader if kind == "dali" else TorchLoader)
+
+
+@needs_dali
+def test_a_run_on_a_gpu_takes_dali_unless_images_are_augmented_or_processes_asked_for(data_root: Path) -> None:
+    config = DataConfig(path=str(data_root / "cfp_small.rec"))
+    dataset = config.open()
+    order = config.build_order(dataset, 0)
+    for chosen, kind in (
+        (config, DaliLoader),
+        (replace(config, augment=AugmentConfig(blur=0.1)), TorchLoader),
+        (replace(config, loader=LoaderConfig(workers_are="processes")), TorchLoader),
+    ):
+        built = chosen.build_loader(dataset, order, 8, 0, 1, torch.device("cuda"))
+        assert type(built) is kind
 
 
 @without_dali

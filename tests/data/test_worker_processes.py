@@ -239,3 +239,5 @@ def test_too_little_shared_memory_is_told_before_it_is_written_to(path: Path, mo
 def test_workers_of_another_kind_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"data\.loader\.workers_are: 'fibers': must be one of threads, processes"):
         LoaderConfig(workers_are="fibers").validate()
+    with pytest.raises(ConfigError, match=r"workers_are: 'processes', but dali has threads: data\.loader\.kind=torch"):
+        LoaderConfig(kind="dali", workers_are="processes").validate()
