@@ -21,7 +21,8 @@ from arcdist.runtime.world import open_world, rank_from_environment
 from arcdist.train.config import TrainConfig
 from arcdist.train.trainer import train
 
-_FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--config-dir", "-cd", "--info", "-i")  # of Hydra
+_FLAGS_WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--info", "-i")  # of Hydra
+_FOLDER_FLAGS = ("--config-dir", "-cd")  # of Hydra
 
 _FLAGS_OF_FILES = ("--config-name", "-cn", "--config-path", "-cp")  # of Hydra: what no key of ours was checked against
 
@@ -31,7 +32,7 @@ def main(arguments: Sequence[str]) -> int:
     if wants_help(arguments):
         print(help_text())
         return 0
-    arguments = _json_as_key(arguments)
+    arguments = _folder_as_key(_json_as_key(arguments))
     check_overrides(_overrides(arguments))
     sys.argv = ["arcdist train", *arguments]
     hydra.main(version_base="1.3", config_path=str(config_folder()), config_name="train")(_run)()
@@ -46,6 +47,21 @@ def _json_as_key(arguments: Sequence[str]) -> list[str]:
         if place + 1 == len(rest):
             raise ConfigError("--json: needs a path")
         rest[place : place + 2] = [f"json={rest[place + 1]}"]
+    return rest
+
+
+def _folder_as_key(arguments: Sequence[str]) -> list[str]:
+    """Return the arguments with ``--config-dir DIR`` as the key that it is short for."""
+    rest = [part for one in arguments for part in (one.split("=", 1) if one.startswith("--config-dir=") else [one])]
+    for flag in _FOLDER_FLAGS:
+        if flag in rest:
+            place = rest.index(flag)
+            folder = Path(*rest[place + 1 : place + 2]).resolve()
+            if place + 1 == len(rest) or not folder.is_dir():
+                raise ConfigError(
+                    f"{' '.join(rest[place : place + 2])}: needs a folder, of recipe/NAME.yaml and the like"
+                )
+            rest[place : place + 2] = [f"hydra.searchpath=['file://{folder}']"]
     return rest
 
 
@@ -98,6 +114,7 @@ def help_text() -> str:
             "",
             "  --cfg job   print the configuration that results, and do nothing",
             "  -m          run once for each of several values: -m margin.m2=0.3,0.5",
+            "  --config-dir DIR   recipes of your own: DIR/recipe/mine.yaml is recipe=mine",
             "",
             "groups",
             *(f"  {name}={'|'.join(options)}" for name, options in groups().items()),

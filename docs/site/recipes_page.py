@@ -65,6 +65,8 @@ arcdist train recipe=arcface_torch data.source=recordio data.path=mine.rec backb
 arcdist train recipe=arcface_paper data=casia train.steps=32000 'optim.schedule.milestones_steps=[20000,28000]'
 ```
 
+`FOLDER/recipe/mine.yaml`, written as those in `configs/recipe/` are, is `recipe=mine` with `--config-dir FOLDER`.
+
 `arcface_torch` and `arcface_paper` are what the other recipes have in common. For a few thousand images begin with
 `recipe=small_real`; for a set that was trained with arcface_torch, [migrate](migration.md) its configuration.
 """

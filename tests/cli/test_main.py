@@ -259,3 +259,18 @@ def test_a_port_in_use_is_said_in_one_line(tmp_path: Path) -> None:
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
     assert "is another run using this port?" in done.stderr
+
+
+@pytest.mark.parametrize("flag", [["--config-dir"], ["-cd"], ["--config-dir="]])
+def test_recipes_of_a_folder_of_ones_own_are_found(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], flag: list[str]
+) -> None:
+    folder = tmp_path / "my recipes"
+    (folder / "recipe").mkdir(parents=True)
+    (folder / "recipe/mine.yaml").write_text("# @package _global_\nname: ours\n")
+    given = [f"{flag[0]}{folder}"] if flag[0].endswith("=") else [*flag, str(folder)]
+    assert main(["train", *given, "recipe=mine", "--cfg", "job"]) == 0
+    assert "\nname: ours\n" in capsys.readouterr().out
+    assert main(["train", *given[:-1], f"{given[-1]}/none", "recipe=mine"]) == 2
+    assert "needs a folder, of recipe/NAME.yaml" in capsys.readouterr().err
+    assert main(["train", "--config-dir"]) == 2
