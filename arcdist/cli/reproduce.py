@@ -16,6 +16,7 @@ from arcdist.cli.reproduce_pictures import draw_table
 from arcdist.errors import ConfigError
 from arcdist.evaluate.report import write_json
 from arcdist.reproduce.cell import cell_path, run_cell
+from arcdist.reproduce.gathered import gather, spread
 from arcdist.reproduce.markdown import block, put_into
 from arcdist.reproduce.paper import TABLES, Method
 from arcdist.reproduce.table import collect, printed, read_cell
@@ -45,6 +46,10 @@ class ReproduceArguments:
     )
     cells: int = field(default=-1, metadata={"help": "cells to train now at most; 0: only print; -1: all that lack"})
     folder: str = field(default="runs/reproduce", metadata={"help": "where cells and runs go"})
+    cells_from: str = field(
+        default="", metadata={"help": "file of gathered cells, which count as there: docs/results/reproduction.json"}
+    )
+    cells_to: str = field(default="", metadata={"help": "file for all cells of the folder, without their seconds"})
     json: str = field(default="", metadata={"help": "file for the table"})
     markdown: str = field(
         default="", metadata={"help": "file whose marked block of the table is written anew; a new one holds only that"}
@@ -92,10 +97,13 @@ def main(arguments: Sequence[str]) -> int:
     config = parse(ReproduceArguments, arguments, positions=("table",))
     config.validate()
     table, folder, seeds = TABLES[config.table], Path(config.folder), range(config.seeds)
-    asked = [(name, seed) for seed in seeds for name in config.methods or table.methods]
+    if config.cells_from:
+        spread(config.cells_from, folder)
+    methods = dict.fromkeys(map(table.cell_of, config.methods or table.methods))
+    asked = [(name, seed) for seed in seeds for name in methods]
     lacking = [(name, seed) for name, seed in asked if not _is_done(config, cell_path(folder, name, seed))]
     todo = lacking[: config.cells] if config.cells >= 0 else lacking
-    stages = {cell: _stages(config, table.methods[cell[0]], *cell) for cell in todo}
+    stages = {cell: _stages(config, _method(cell[0]), *cell) for cell in todo}
     if todo:
         world = open_world(next(iter(stages.values()))[0].runtime)
         set_up_log(world.rank)
@@ -105,7 +113,7 @@ def main(arguments: Sequence[str]) -> int:
     if collectives.rank() == 0:
         for name in table.methods:  # also those that are not trained now, but told
             for seed in seeds:
-                _is_done(config, cell_path(folder, name, seed))
+                _is_done(config, cell_path(folder, table.cell_of(name), seed))
         _tell(config, collect(table, folder, seeds) | {"setting": config.setting})
     return 0
 
@@ -116,6 +124,8 @@ def _tell(config: ReproduceArguments, collected: dict[str, Any]) -> None:
         console.print(each)
     if collected["missing"]:
         print(f"missing: {', '.join(collected['missing'])}")
+    if config.cells_to:
+        print(f"{config.cells_to}: {gather(Path(config.folder), range(config.seeds), config.cells_to)} cells")
     if config.json:
         write_json(config.json, collected)
     if config.markdown:
@@ -136,6 +146,11 @@ def _is_done(config: ReproduceArguments, path: Path) -> bool:
     if setting != config.setting:
         raise ConfigError(f"{path}: was trained with {setting}, not {config.setting}; give another folder=")
     return True
+
+
+def _method(name: str) -> Method:
+    """Return the method that trains a cell; its row may be another table's."""
+    return next(table.methods[name] for table in TABLES.values() if name in table.methods)
 
 
 def _stages(config: ReproduceArguments, method: Method, name: str, seed: int) -> list[TrainConfig]:

@@ -57,9 +57,13 @@ def write_json(path: str | Path, content: Mapping[str, Any]) -> None:
 
     Raises DataError where the file cannot be written.
     """
+    write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write a text in UTF-8 as a whole; see ``write_json``."""
     path = Path(path)
     aside = path.with_name(path.name + ".partial")
-    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         aside.write_text(text, encoding="utf-8")

@@ -68,7 +68,6 @@ def _made(collected: dict[str, Any]) -> str:
         return ""
     torch = ", ".join(sorted({versions["torch"] for versions in trained["versions"]}))
     steps = ", ".join(f"{each:,}" for each in sorted(trained["steps"]))
-    return (
-        f" Trained for {steps} steps on: {'; '.join(trained['machine'])}; torch {torch}; half of the cells took less "
-        f"than {trained['median_seconds']:.0f} s."
-    )
+    made = f" Trained for {steps} steps on: {'; '.join(trained['machine'])}; torch {torch}"
+    seconds = trained["median_seconds"]
+    return made + ("." if seconds is None else f"; half of the cells took less than {seconds:.0f} s.")

@@ -13,6 +13,8 @@ class Method:
     """One number a column of the table; None: the paper gives none."""
     then: tuple[str, ...] = ()
     """What a second stage changes, which goes on where the first ended; empty: there is one stage."""
+    trained_as: str = ""
+    """The method that trains alike, whose cells are this one's too; empty: it has its own."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,10 @@ class PaperTable:
     def published(self, method: str, column: str) -> float | None:
         """Return what the paper gives for a method in one of its columns; None where it gives nothing."""
         return self.methods[method].published[self.columns.index(column)]
+
+    def cell_of(self, method: str) -> str:
+        """Return the name under which a method's cells lie."""
+        return self.methods[method].trained_as or method
 
 
 def _margin(name: str, *more: str) -> tuple[str, ...]:
@@ -112,10 +118,10 @@ TABLE_4 = PaperTable(
     ("LFW", "YTF"),
     {
         "deepid": Method("DeepID", _margin("softmax", "losses=[contrastive]"), (99.47, 93.20)),
-        "deepface": Method("Deep Face", _margin("softmax"), (97.35, 91.4)),
+        "deepface": Method("Deep Face", _margin("softmax"), (97.35, 91.4), trained_as="softmax"),
         "vgg_face": Method("VGG Face", _margin("softmax"), (98.95, 97.30), then=_FACENET),
         "facenet": Method("FaceNet", _margin("norm_softmax", *_FACENET), (99.63, 95.10)),
-        "baidu": Method("Baidu", _margin("softmax"), (99.13, None), then=_FACENET),
+        "baidu": Method("Baidu", _margin("softmax"), (99.13, None), then=_FACENET, trained_as="vgg_face"),
         "center_loss": Method("Center Loss", _margin("softmax", "losses=[center]"), (99.28, 94.9)),
         "range_loss": Method("Range Loss", _margin("softmax", "losses=[range]"), (99.52, 93.70)),
         "marginal_loss": Method("Marginal Loss", _margin("softmax", "losses=[marginal]"), (99.48, 95.98)),

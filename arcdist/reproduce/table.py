@@ -33,11 +33,11 @@ def collect(table: PaperTable, folder: Path, seeds: Sequence[int]) -> dict[str, 
     for name, method in table.methods.items():
         cells = {}
         for seed in seeds:
-            path = cell_path(folder, name, seed)
+            path = cell_path(folder, table.cell_of(name), seed)
             if path.exists():
                 cells[seed] = read_cell(path)
             else:
-                missing.append(f"{name}.seed{seed}")
+                missing.append(f"{table.cell_of(name)}.seed{seed}")
         measured[name] = _measured(table, cells)
         found += cells.values()
         rows[name] = {
@@ -53,7 +53,7 @@ def collect(table: PaperTable, folder: Path, seeds: Sequence[int]) -> dict[str, 
         "of_cells": len(found) + len(missing),
         "rows": rows,
         "orderings": [comparison.as_dict() for comparison in compare(table, measured)],
-        "missing": missing,
+        "missing": list(dict.fromkeys(missing)),
         "trained": _trained(found),
     }
 
