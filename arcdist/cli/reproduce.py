@@ -15,7 +15,7 @@ from arcdist.cli.compose import compose_config
 from arcdist.cli.reproduce_pictures import draw_table
 from arcdist.errors import ConfigError
 from arcdist.evaluate.report import write_json
-from arcdist.reproduce.cell import cell_path, run_cell
+from arcdist.reproduce.cell import cell_path, run_cell, train_start
 from arcdist.reproduce.gathered import gather, spread
 from arcdist.reproduce.markdown import block, put_into
 from arcdist.reproduce.paper import TABLES, Method
@@ -28,6 +28,7 @@ from arcdist.train.config import TrainConfig
 USAGE = "arcdist reproduce table2|table3|table4|toy [methods=[NAME,…]] [key=value …] [--json PATH]"
 _WIDTH = 190
 _WITHOUT_SCALE = ("margin=softmax", "margin=a_softmax")
+_SEED_OF_START = 100  # no cell's
 
 
 @dataclass
@@ -41,6 +42,13 @@ class ReproduceArguments:
         default="reproduce_scaled", metadata={"help": "what all methods share; the paper's own is reproduce_casia"}
     )
     scale: float = field(default=24.0, metadata={"help": "of every margin that has one; reproduce_casia wants 64"})
+    start: int = field(
+        default=700,
+        metadata={
+            "help": "steps of plain softmax that train one net, from which every cell goes on; 0: cells begin with "
+            "random weights, as reproduce_casia wants it"
+        },
+    )
     set: list[str] = field(
         default_factory=list, metadata={"help": "more of a run's keys: set=[data.path=F.rec,train.steps=800]"}
     )
@@ -68,11 +76,13 @@ class ReproduceArguments:
                 raise ConfigError(f"methods: {name!r}: no row of {self.table} (known: {', '.join(known)})")
         if self.seeds < 1:
             raise ConfigError(f"seeds: {self.seeds}: must be at least 1")
+        if self.start < 0:
+            raise ConfigError(f"start: {self.start}: must not be negative")
 
     @property
     def setting(self) -> dict[str, object]:
         """What cells of one table must have in common."""
-        return {"recipe": self.recipe, "scale": self.scale, "set": list(self.set)}
+        return {"recipe": self.recipe, "scale": self.scale, "start": self.start, "set": list(self.set)}
 
     @property
     def command(self) -> str:
@@ -80,7 +90,7 @@ class ReproduceArguments:
         defaults = ReproduceArguments()
         said = [
             f"{key}={getattr(self, key)}"
-            for key in ("seeds", "recipe", "scale")
+            for key in ("seeds", "recipe", "scale", "start")
             if getattr(self, key) != getattr(defaults, key)
         ]
         said += [f"set=[{','.join(self.set)}]"] if self.set else []
@@ -107,6 +117,8 @@ def main(arguments: Sequence[str]) -> int:
     if todo:
         world = open_world(next(iter(stages.values()))[0].runtime)
         set_up_log(world.rank)
+        if config.start:
+            train_start(_start(config), world)
         for name, seed in todo:
             about = {"method": name, "seed": seed, "setting": config.setting}
             run_cell(stages[name, seed], world, cell_path(folder, name, seed), about)
@@ -153,12 +165,26 @@ def _method(name: str) -> Method:
     return next(table.methods[name] for table in TABLES.values() if name in table.methods)
 
 
+def _start(config: ReproduceArguments) -> TrainConfig:
+    """Return the configuration of the net from which all cells go on."""
+    own = [f"folder={_start_folder(config)}", f"train.steps={config.start}", f"seed={_SEED_OF_START}"]
+    start = compose_config([f"recipe={config.recipe}", "name=start", "margin=softmax", *config.set, *own])
+    start.validate()
+    return start
+
+
+def _start_folder(config: ReproduceArguments) -> Path:
+    return Path(config.folder) / "runs" / "start"
+
+
 def _stages(config: ReproduceArguments, method: Method, name: str, seed: int) -> list[TrainConfig]:
     """Return the configurations of a cell, checked."""
     shared = [
         *(f"recipe={config.recipe}", f"name={name}.seed{seed}", f"seed={seed}", *method.overrides, *config.set),
         f"folder={Path(config.folder) / 'runs' / f'{name}.seed{seed}'}",
     ]
+    if config.start:
+        shared += [f"init={_start_folder(config)}", "head.initial=class_means"]
     if method.overrides[0] not in _WITHOUT_SCALE:
         shared.append(f"margin.scale={config.scale}")
     first = compose_config(shared)

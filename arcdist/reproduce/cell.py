@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from arcdist.checkpoint.folder import WEIGHTS
 from arcdist.evaluate.angles import angle_statistics
 from arcdist.evaluate.embed import embed
 from arcdist.evaluate.genuine_people import genuine_people
@@ -22,6 +23,12 @@ from arcdist.train.trainer import Trainer
 def cell_path(folder: Path, method: str, seed: int) -> Path:
     """Return the file of a cell."""
     return folder / "cells" / f"{method}.seed{seed}.json"
+
+
+def train_start(config: TrainConfig, world: World) -> None:
+    """Train the net that cells begin with, unless its weights are there."""
+    if not (Path(config.folder) / WEIGHTS).exists():
+        Trainer(config, world).run()
 
 
 def run_cell(stages: Sequence[TrainConfig], world: World, path: Path, about: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ from arcdist.reproduce.cell import cell_path
 from arcdist.reproduce.gathered import gather, spread
 from arcdist.reproduce.paper import TABLES
 
-SETTING = {"recipe": "reproduce_scaled", "scale": 24.0, "set": []}
+SETTING = {"recipe": "reproduce_scaled", "scale": 24.0, "start": 700, "set": []}
 ROOT = Path(__file__).parents[2]
 COMMITTED = ROOT / "docs" / "results" / "reproduction.json"
 

@@ -67,9 +67,24 @@ def test_genuine_pairs_that_share_an_image_are_of_one_person() -> None:
     assert by_image[d] == by_image[e] != by_image[a]
 
 
+def test_cells_go_on_from_one_net_that_is_trained_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = ["table2", "seeds=1", "start=3", f"folder={tmp_path}", TINY.format(tmp_path)]
+    assert main([*told, "methods=[softmax]"]) == 0
+    start = tmp_path / "runs" / "start" / "model.safetensors"
+    assert json.loads((start.parent / "summary.json").read_text())["steps"] == 3
+    before = start.stat().st_mtime_ns
+    assert main([*told, "methods=[triplet]"]) == 0
+    assert start.stat().st_mtime_ns == before
+    told_at_start = " ".join(capsys.readouterr().err.split())
+    assert told_at_start.count(f"the backbone begins with the weights of {start}") == 2
+    with pytest.raises(ConfigError, match="another folder="):
+        main([*told[:2], "start=0", *told[3:]])
+
+
 def test_a_cell_is_trained_once_in_all_its_stages(tmp_path: Path) -> None:
-    told = ["table4", "methods=[vgg_face]", "seeds=1", f"folder={tmp_path}", TINY.format(tmp_path)]
+    told = ["table4", "methods=[vgg_face]", "seeds=1", "start=0", f"folder={tmp_path}", TINY.format(tmp_path)]
     assert main(told) == 0
+    assert not (tmp_path / "runs" / "start").exists()
     path = cell_path(tmp_path, "vgg_face", 0)
     cell = json.loads(path.read_text())
     assert cell["steps"] == 2
