@@ -14,7 +14,7 @@ from arcdist.cli.arguments import help_page, parse, wants_help
 from arcdist.cli.evaluate_pictures import draw_scores
 from arcdist.cli.picture_files import PictureArguments
 from arcdist.errors import ConfigError
-from arcdist.evaluate.model_source import load_model
+from arcdist.evaluate.model_source import image_size_of, load_model
 from arcdist.evaluate.protocols.registry import PROTOCOLS
 from arcdist.evaluate.report import results_table, write_json
 from arcdist.evaluate.sets import EvaluateConfig, Grid, Scored, read_sets, score_sets
@@ -52,7 +52,10 @@ class EvaluateArguments(PictureArguments):
     sets: list[str] = field(default_factory=list, metadata={"help": "verification sets, .bin files"})
     backbone: str = field(default="", metadata={"help": "the network of a .pt; arcdist's own files say it themselves"})
     embedding_dim: int = field(default=512, metadata={"help": "of a .pt"})
-    image_size: int = field(default=112, metadata={"help": "height and width in pixels that the network takes"})
+    image_size: int = field(
+        default=0,
+        metadata={"help": "height and width in pixels; 0: those that the file says it was trained at, or 112"},
+    )
     flip: bool = field(default=True, metadata={"help": "add the embedding of the mirrored image, as the field does"})
     batch_size: int = field(default=128, metadata={"help": "images in one forward pass of a rank"})
     precision: str = field(default="fp32", metadata={"help": " | ".join(PRECISIONS)})
@@ -98,7 +101,7 @@ class EvaluateArguments(PictureArguments):
             raise ConfigError(f"hardest: {self.hardest}: must be at least 0, with pictures=FOLDER and sets= of images")
         if self.precision not in PRECISIONS:
             raise ConfigError(f"precision: {self.precision!r}: must be one of {', '.join(PRECISIONS)}")
-        if self.embedding_dim < 1 or self.image_size < 16:
+        if self.embedding_dim < 1 or (self.image_size and self.image_size < 16):
             raise ConfigError("embedding_dim and image_size: must be at least 1 and 16")
         EvaluateConfig(batch_size=self.batch_size).validate()
         self.runtime.validate()
@@ -168,7 +171,7 @@ def _score_model(config: EvaluateArguments, world: World) -> dict[str, Scored]:
         read_sets(config.sets),
         EvaluateConfig(flip=config.flip, batch_size=config.batch_size),
         device=world.device,
-        image_size=config.image_size,
+        image_size=config.image_size or image_size_of(config.model),
         precision=choose_precision(config.precision, world.device),
         grid=cast(Grid, config.grid),
     )

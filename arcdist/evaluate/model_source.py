@@ -6,7 +6,7 @@ from pathlib import Path
 from torch import nn
 
 from arcdist.backbones import load_backbone
-from arcdist.backbones.trained import weights_file
+from arcdist.backbones.trained import describe_weights, weights_file
 from arcdist.checkpoint.folder import WEIGHTS, newest_checkpoint
 from arcdist.checkpoint.run_config import RUN_CONFIG, read_run_config
 from arcdist.errors import DataError
@@ -23,6 +23,14 @@ def load_model(source: str, backbone: str, embedding_dim: int) -> nn.Module:
     Errors: DataError where there is none; ConfigError where the file does not say which backbone it is of.
     """
     return load_backbone(find_weights(source), backbone, embedding_dim)
+
+
+def image_size_of(source: str) -> int:
+    """Return the height and width in pixels that a source says its network takes; 112 where it does not.
+
+    Errors: DataError where there is none.
+    """
+    return describe_weights(find_weights(source), backbone="any").image_size
 
 
 def find_weights(source: str) -> Path:
