@@ -56,7 +56,6 @@ class _Named:
 class AnglesArguments(NetworkArguments, RunPictureArguments, _Named):
     """What ``analysis=angles`` is told."""
 
-    image_size: int = field(default=0, metadata={"help": "height and width in pixels; 0: the run's own"})
     flip: bool = field(default=False, metadata={"help": "add the embedding of the mirrored image; training did not"})
 
     def validate(self) -> None:
@@ -64,7 +63,7 @@ class AnglesArguments(NetworkArguments, RunPictureArguments, _Named):
         if not self.model:
             raise ConfigError(f"no run is named; usage: {USAGE}")
         RunPictureArguments.validate(self)
-        NetworkArguments.validate(replace(self, image_size=self.image_size or 112))
+        NetworkArguments.validate(self)
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -110,7 +110,8 @@ def _from_model(faces: FacesArguments, protocol: ProtocolConfig, world: World) -
     with tempfile.TemporaryDirectory() as own:
         folder = collectives.broadcast_object(own)
         output = Path(faces.keep or f"{folder}/embeddings.npy")
-        embed_images(faces.model, ImageSubset(images, rows, plan.landmarks, faces.image_size), output, faces, world)
+        subset = ImageSubset(images, rows, plan.landmarks, faces.size_for(faces.model))
+        embed_images(faces.model, subset, output, faces, world)
         embedded = read_embedded(output)
         outcome = plan.score(_parts(plan, rows, embedded))
         collectives.barrier()  # rank 0's folder goes when all have read it

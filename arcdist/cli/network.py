@@ -10,7 +10,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from arcdist.data.image_lists import ImageList
 from arcdist.errors import ConfigError
 from arcdist.evaluate.embedding_files import EmbeddingSettings, write_embeddings
-from arcdist.evaluate.model_source import load_model
+from arcdist.evaluate.model_source import image_size_of, load_model
 from arcdist.runtime.precision import PRECISIONS, choose_precision
 from arcdist.runtime.progress import shows_bars
 from arcdist.runtime.world import RuntimeConfig, World
@@ -22,7 +22,9 @@ class NetworkArguments:
 
     backbone: str = field(default="", metadata={"help": "the network of a .pt; arcdist's own files say it themselves"})
     embedding_dim: int = field(default=512, metadata={"help": "of a .pt"})
-    image_size: int = field(default=112, metadata={"help": "height and width in pixels that the network takes"})
+    image_size: int = field(
+        default=0, metadata={"help": "height and width in pixels; 0: those that the network was trained at"}
+    )
     resize: bool = field(default=False, metadata={"help": "scale squares of another size, which are refused otherwise"})
     flip: bool = field(default=True, metadata={"help": "add the embedding of the mirrored image, as the field does"})
     batch_size: int = field(default=128, metadata={"help": "images in one forward pass of a rank"})
@@ -34,9 +36,13 @@ class NetworkArguments:
         """Raise ConfigError where a value cannot be right."""
         if self.precision not in PRECISIONS:
             raise ConfigError(f"precision: {self.precision!r}: must be one of {', '.join(PRECISIONS)}")
-        if self.embedding_dim < 1 or self.image_size < 16 or self.batch_size < 1:
+        if self.embedding_dim < 1 or self.batch_size < 1 or (self.image_size and self.image_size < 16):
             raise ConfigError("embedding_dim, image_size and batch_size: must be at least 1, 16 and 1")
         self.runtime.validate()
+
+    def size_for(self, model: str) -> int:
+        """Return the height and width in pixels that ``model`` is given."""
+        return self.image_size or image_size_of(model)
 
 
 def embed_images(
@@ -47,7 +53,7 @@ def embed_images(
     settings = EmbeddingSettings(
         batch_size=network.batch_size,
         flip=network.flip,
-        image_size=network.image_size,
+        image_size=network.size_for(model),
         resize=network.resize,
         precision=choose_precision(network.precision, world.device),
     )

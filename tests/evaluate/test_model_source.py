@@ -3,11 +3,13 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from safetensors.torch import save_file
 
 from arcdist.backbones import create_backbone
 from arcdist.cli.evaluate import main
+from arcdist.cli.main import main as verb
 from arcdist.data.synthetic import SyntheticConfig, write_pairs
 from arcdist.evaluate.model_source import image_size_of
 
@@ -29,6 +31,17 @@ def test_a_model_is_evaluated_at_the_size_that_it_was_trained_at(tmp_path: Path,
         found[size] = json.loads(told.read_text())["sets"]["pairs"]
     assert found[0] == found[32]
     assert found[0] != found[112]
+
+
+def test_images_are_embedded_at_the_size_that_the_network_was_trained_at(
+    tmp_path: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for size in (32, 48):
+        write_pairs(SyntheticConfig(identities=1, image_size=size), tmp_path / f"{size}.bin", 20, workers=1)
+    assert verb(["embed", str(weights), str(tmp_path / "32.bin"), str(tmp_path / "faces.npy")]) == 0
+    assert np.load(tmp_path / "faces.npy").shape == (40, 16)
+    assert verb(["embed", str(weights), str(tmp_path / "48.bin"), str(tmp_path / "others.npy")]) != 0
+    assert "32" in capsys.readouterr().err
 
 
 def test_a_file_that_does_not_say_its_size_is_of_112_pixels(tmp_path: Path) -> None:

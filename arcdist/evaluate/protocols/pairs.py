@@ -34,6 +34,7 @@ class _Folds:
 
     def _plan(self, index: FaceIndex, pairs: PairList, path: str) -> Plan:
         check_grid(self.grid)
+        rows = index.rows(pairs.names, path, each=2)
         require_folds(pairs.same, path)
         # Lists of one name exist in several versions.
         digest = hashlib.sha256(Path(path).read_bytes()).hexdigest() if Path(path).is_file() else ""
@@ -47,7 +48,7 @@ class _Folds:
                 found.notes.append(f"{Path(path).name}: SHA-256 {digest[:16]}…")
             return found
 
-        return Plan({"images": index.rows(pairs.names, path, each=2)}, score)
+        return Plan({"images": rows}, score)
 
 
 @dataclass
