@@ -1,13 +1,16 @@
 """The paper's tables: every method can be trained, and cells that are there are not trained again."""
 
 import json
+import re
+import shlex
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from arcdist.cli.arguments import parse
 from arcdist.cli.compose import compose_config
-from arcdist.cli.reproduce import main
+from arcdist.cli.reproduce import ReproduceArguments, main
 from arcdist.data.evalsets import PairSet
 from arcdist.errors import ConfigError
 from arcdist.evaluate.genuine_people import genuine_people
@@ -30,6 +33,17 @@ def test_a_method_is_a_configuration_that_can_be(table: str, method: str) -> Non
     assert len(found.published) == len(TABLES[table].columns)
     recipe = {"table2": "reproduce_casia", "table4": "reproduce_scaled"}[table]
     compose_config([f"recipe={recipe}", *found.overrides, *found.then]).validate()
+
+
+def test_the_commands_of_the_page_are_understood() -> None:
+    page = (Path(__file__).parents[2] / "docs/reproduction.md").read_text()
+    commands = re.findall(r"`arcdist reproduce (table[^`|]*)`", page)
+    assert len(commands) > 6
+    for command in commands:
+        asked = parse(ReproduceArguments, shlex.split(command), positions=("table",))
+        asked.validate()
+        if asked.set:
+            compose_config([f"recipe={asked.recipe}", *asked.set]).validate()
 
 
 def _write_cell(folder: Path, method: str, seed: int, accuracy: float) -> None:
