@@ -2,7 +2,6 @@
 
 import os
 import pickle
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +13,6 @@ from arcdist.data.datasets import RecordDataset
 from arcdist.data.order import Order
 from arcdist.data.torch_loader import LoaderConfig, TorchLoader
 from arcdist.errors import DataError
-
-
-@pytest.fixture
-def path(data_root: Path, tmp_path: Path) -> Path:
-    """Return a copy of a small real set."""
-    for suffix in (".rec", ".idx", ".property"):
-        shutil.copy(data_root / f"cfp_small{suffix}", tmp_path)
-    os.chmod(tmp_path / "cfp_small.rec", 0o644)
-    return tmp_path / "cfp_small.rec"
 
 
 def test_a_file_that_shrinks_while_it_is_read_is_named_and_what_is_left_is_read(path: Path) -> None:

@@ -3,7 +3,6 @@
 import logging
 import multiprocessing
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -23,15 +22,6 @@ from arcdist.errors import ConfigError, DataError
 
 BATCH = 48
 MUCH = AugmentConfig(rotation_deg=10.0, color=0.5, brightness=0.3, crop=0.2, jpeg=0.2, resize=0.2)
-
-
-@pytest.fixture
-def path(data_root: Path, tmp_path: Path) -> Path:
-    """Return a copy of a small real set."""
-    for suffix in (".rec", ".idx", ".property"):
-        shutil.copy(data_root / f"cfp_small{suffix}", tmp_path)
-    os.chmod(tmp_path / "cfp_small.rec", 0o644)
-    return tmp_path / "cfp_small.rec"
 
 
 def loader(
