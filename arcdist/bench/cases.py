@@ -77,6 +77,7 @@ class Method:
         distributed: whether it can run on several ranks.
         bf16: whether it multiplies in bf16, which takes minutes where the hardware cannot.
         tuning: of ours; it tells which matrix products a step needs.
+        library: of float32 products; torch's own choice in what is not ours.
         state_copies: size of centers and momentum, in float32 matrices of the centers' size.
         centers_copies: what a step holds beside centers and momentum, in float32 matrices of the centers' size …
         logits_copies: … and of all logits' size: both only to tell what fits into memory.
@@ -92,6 +93,7 @@ class Method:
     distributed: bool = True
     bf16: bool = False
     tuning: Tuning | None = None
+    library: str = "blas"
     state_copies: float = 2.0
     centers_copies: float = 0.0
     logits_copies: float = 0.0
@@ -165,7 +167,8 @@ def _ours(
 
     copies = 0 if fused else 2
     step = build if fused else with_sgd(make)
-    return Method(name, step, baseline, m2, sample_rate, tuning=tuning, centers_copies=copies, **values)
+    ours: dict[str, Any] = {"tuning": tuning, "library": "auto", "centers_copies": copies}
+    return Method(name, step, baseline, m2, sample_rate, **ours, **values)
 
 
 _SHIPPED, _CHUNKED = "partial_fc_v2", "linear_cross_entropy"
@@ -186,6 +189,7 @@ def _methods() -> Iterator[Method]:
     full: dict[str, Any] = {"centers_copies": 4, "logits_copies": 4}
     sampled: dict[str, Any] = {"sample_rate": _SAMPLED, "error_limit": math.inf}
     yield _theirs(_SHIPPED, shipped(), _SHIPPED, **full)
+    yield _theirs("partial_fc_v2_same_library", shipped(), _SHIPPED, **full, library="auto")
     yield _theirs("partial_fc_v2_bf16", shipped(1.0, True), _SHIPPED, **full, bf16=True, error_limit=0.5)
     yield _theirs("partial_fc_v2_sampled", shipped(_SAMPLED), _SHIPPED, **sampled, centers_copies=3, logits_copies=0.4)
     yield _theirs("materialized", materialized, _SHIPPED, **full, distributed=False)

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from arcdist.bench.cases import Case, Method
+from arcdist.runtime.float32_products import LIBRARIES, is_float32, multiplied_by
 
 _SWEPT_ROWS = 65536  # of the centers that a rate is measured over: more than a cache holds
 _COPIED_MIB = 256
@@ -46,19 +47,18 @@ class Floors:
         """Return the rates as a result file has them; those of bf16 only where it is not far slower than fp32."""
         blocks = sorted({min(block, self._rows) for block in _BLOCKS[self._device.type]})
         products: list[dict[str, Any]] = []
-        for dtype in ["fp32", "tf32", "bf16"] if self._device.type == "cuda" else ["fp32", "bf16"]:
+        for dtype, library in self._kinds():
             if dtype == "bf16":
-                fp32, bf16 = (self._rate("E·Wᵀ", name, blocks[0], blocks[0], batch_size, embedding_dim)
+                fp32, bf16 = (self._rate("E·Wᵀ", name, library, blocks[0], blocks[0], batch_size, embedding_dim)
                               for name in ("fp32", "bf16"))  # fmt: skip
                 if bf16 < fp32 / 2:  # emulated, at up to 90 times the time
                     continue
             for form, (product, _) in _FORMS.items():
                 for block in blocks:
                     rows = self._rows // block * block
-                    rate = self._rate(form, dtype, block, rows, batch_size, embedding_dim)
-                    products.append(
-                        {"product": product, "form": form, "dtype": dtype, "block": block, "gflop_per_s": rate}
-                    )
+                    rate = self._rate(form, dtype, library, block, rows, batch_size, embedding_dim)
+                    kind = {"product": product, "form": form, "dtype": dtype, "library": library}
+                    products.append({**kind, "block": block, "gflop_per_s": rate})
         return {
             "batch_size": batch_size,
             "embedding_dim": embedding_dim,
@@ -66,15 +66,20 @@ class Floors:
             **self._memory_and_exp(batch_size),
         }
 
-    def _rate(self, form: str, dtype: str, block: int, rows: int, B: int, D: int) -> float:
+    def _kinds(self) -> list[tuple[str, str]]:
+        """Return in which dtypes, and of float32 by which libraries, this machine multiplies."""
+        if self._device.type == "cuda":
+            return [(dtype, "blas") for dtype in ("fp32", "tf32", "bf16")]
+        exact = [library for library in LIBRARIES if is_float32(library)]
+        return [*(("fp32", library) for library in exact), ("bf16", "onednn")]
+
+    def _rate(self, form: str, dtype: str, library: str, block: int, rows: int, B: int, D: int) -> float:
         """Return the GFLOP/s of one form of a product, block by block over ``rows`` centers."""
         shapes = {"E": (B, D), "W": (rows, D), "P": (B, block), "Q": (block, B), "dE": (B, D), "dW": (block, D)}
         E, W, P, Q, dE, dW = (torch.rand(shape, device=self._device).to(_DTYPES[dtype]) for shape in shapes.values())
         multiply = _FORMS[form][1]
-        before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("high" if dtype == "tf32" else "highest")
-        seconds = self._best_s(lambda: [multiply(E, part, P, Q, dE, dW) for part in W.split(block)])
-        torch.set_float32_matmul_precision(before)
+        with multiplied_by(library, tf32=dtype == "tf32"):
+            seconds = self._best_s(lambda: [multiply(E, part, P, Q, dE, dW) for part in W.split(block)])
         return round(2 * B * D * rows / seconds / 1e9, 1)
 
     def _memory_and_exp(self, batch_size: int) -> dict[str, float]:

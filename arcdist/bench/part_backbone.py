@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from arcdist.backbones import create_backbone
 from arcdist.bench.part import Part, PartCase, PartMethod, flat, relative_error
 from arcdist.bench.whole_steps import with_layers_of_torch
+from arcdist.runtime.float32_products import choose_library
 from arcdist.runtime.precision import autocast
 from arcdist.train.work import forward_flops
 
@@ -21,6 +22,8 @@ class _Passes:
 
     def __init__(self, case: PartCase, precision: str, plain: bool) -> None:
         self._case, self._precision, self._device = case, precision, torch.device(case.device)
+        if self._device.type == "cpu":
+            choose_library("blas" if plain else "auto")
         self._backbone = _net(case).to(self._device)
         images, gradient = _batch(case)
         layout = torch.contiguous_format if plain else torch.channels_last

@@ -96,11 +96,12 @@ def _floors_table(floors: Mapping[str, Any]) -> Table:
     sizes = f"batch size {floors['batch_size']}, {floors['embedding_dim']} dimensions"
     table = _table(f"This machine's best rates: {sizes}", "product")
     blocks = sorted({row["block"] for row in floors["products"]})
-    for heading in ("form", "dtype", *(f"block {block:,}" for block in blocks)):
+    for heading in ("form", "dtype", "library", *(f"block {block:,}" for block in blocks)):
         table.add_column(heading, justify="right")
-    grouped: dict[tuple[str, str, str], dict[int, float]] = {}
+    grouped: dict[tuple[str, ...], dict[int, float]] = {}
     for row in floors["products"]:
-        grouped.setdefault((row["product"], row["form"], row["dtype"]), {})[row["block"]] = row["gflop_per_s"]
+        kind = (row["product"], row["form"], row["dtype"], row["library"])
+        grouped.setdefault(kind, {})[row["block"]] = row["gflop_per_s"]
     for names, rates in grouped.items():
         table.add_row(*names, *(f"{rates[block]:,.0f}" if block in rates else "" for block in blocks))
     table.caption = f"GFLOP/s; exp {floors['exp_g_per_s']} G/s; copy {floors['copy_gb_per_s']} GB/s, read and written"

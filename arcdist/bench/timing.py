@@ -42,7 +42,8 @@ class StepTimer:
 
     def __init__(self, method: str, case: Case, allocator: str, threads: int) -> None:
         each = max(1, threads // case.ranks)
-        self._device = open_world(RuntimeConfig(case.device, each, keep_memory=allocator == "tuned")).device
+        world = RuntimeConfig(case.device, each, float32_products=METHODS[method].library)
+        self._device = open_world(replace(world, keep_memory=allocator == "tuned")).device
         build = METHODS[method].build
         tiny = replace(case, num_classes=_TINY * case.ranks, batch_size=_TINY * case.ranks)
         self._step(build(tiny), *next(tiny.batches()))  # loads the libraries' code, which then counts as there before

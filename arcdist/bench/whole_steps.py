@@ -189,7 +189,9 @@ class WholeStepTimer:
 
     def __post_init__(self) -> None:
         each = max(1, self.threads // self.case.ranks)
-        world = open_world(RuntimeConfig(self.case.device, each, keep_memory=self.allocator == "tuned"))
+        library = "blas" if STEP_METHODS[self.method].plain else "auto"
+        tuned = self.allocator == "tuned"
+        world = open_world(RuntimeConfig(self.case.device, each, float32_products=library, keep_memory=tuned))
         self._device = world.device
         self._step, self._batches = STEP_METHODS[self.method].build(self.case, world), self.case.batches()
         machine.reset_peak(self._device)

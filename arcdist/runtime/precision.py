@@ -1,8 +1,6 @@
 """Mixed precision: what the backbone computes in, and the scaling that float16's gradients need."""
 
 import contextlib
-import math
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +9,7 @@ from torch import Tensor, nn
 
 from arcdist.errors import ConfigError
 from arcdist.runtime import collectives
+from arcdist.runtime.faster import is_faster
 
 PRECISIONS = ("auto", "fp32", "bf16", "fp16")
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -51,15 +50,7 @@ def choose_products(precision: str, device: torch.device) -> str:
 
 
 def _is_faster_in_bf16(work_in: Callable[[torch.dtype], Callable[[], object]]) -> bool:
-    """Return whether work takes less than 0.8 of its time in fp32; both take turns, and the best of ten counts."""
-    works = {dtype: work_in(dtype) for dtype in (torch.bfloat16, torch.float32)}
-    best_s = dict.fromkeys(works, math.inf)
-    for _ in range(10):
-        for dtype, work in works.items():
-            start = time.perf_counter()
-            work()
-            best_s[dtype] = min(best_s[dtype], time.perf_counter() - start)
-    return best_s[torch.bfloat16] < 0.8 * best_s[torch.float32]
+    return is_faster(work_in(torch.bfloat16), than=work_in(torch.float32))
 
 
 def _convolution(dtype: torch.dtype) -> Callable[[], object]:

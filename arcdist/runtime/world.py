@@ -14,6 +14,7 @@ import torch.distributed as dist
 from arcdist.errors import ArcdistError, ConfigError
 from arcdist.runtime import allocator
 from arcdist.runtime.cores import usable_cores
+from arcdist.runtime.float32_products import LIBRARIES, choose_library
 from arcdist.runtime.hang_watch import end_after
 
 _log = logging.getLogger("arcdist")
@@ -59,6 +60,10 @@ class RuntimeConfig:
             "on GPUs with deterministic=true; 0: none"
         },
     )
+    float32_products: str = field(
+        default="auto",
+        metadata={"help": "auto | blas | onednn, of a CPU; auto: oneDNN where it is faster and does not round"},
+    )
     keep_memory: bool = field(
         default=True, metadata={"help": "keep freed CPU memory in the process: faster steps, a larger peak"}
     )
@@ -67,6 +72,10 @@ class RuntimeConfig:
         """Raise ConfigError where a value cannot be right."""
         if self.device not in ("auto", "cpu", "cuda"):
             raise ConfigError(f"runtime.device: {self.device!r}: must be one of auto, cpu, cuda")
+        if self.float32_products not in ("auto", *LIBRARIES):
+            raise ConfigError(
+                f"runtime.float32_products: {self.float32_products!r}: must be one of auto, {', '.join(LIBRARIES)}"
+            )
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ConfigError("runtime.device: 'cuda': torch sees no CUDA device here; use runtime.device=cpu")
         if not 0 <= self.threads <= 1024:
@@ -128,6 +137,8 @@ def open_world(config: RuntimeConfig) -> World:
         allocator.keep_memory()
     if "WORLD_SIZE" in os.environ:
         _join(device, rank, size, config.timeout_s)
+    if device.type == "cpu":
+        choose_library(config.float32_products)
     return World(rank, size, local_rank, device)
 
 

@@ -3,7 +3,6 @@
 import logging
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from arcdist.runtime.stopping import FINISHED, STOPPED, StoppedElsewhereError, S
 from arcdist.runtime.world import World, close_world
 from arcdist.train import summary
 from arcdist.train.build import build_step
+from arcdist.train.choices import choices, keep_choices
 from arcdist.train.config import TrainConfig, flat
 from arcdist.train.initial import centers_from_means, load_initial
 from arcdist.train.memory import memory_advice
@@ -277,10 +277,7 @@ class Trainer:
         self.step.count = marker["step"]
         if marker["scaler"] and self.step.scaler.is_enabled():
             self.step.scaler.load_state_dict(marker["scaler"])
-        if self.config.train.precision == "auto":
-            self.step.precision = marker["precision"]
-        if self.config.head.products == "auto":
-            self.step.head.tuning = replace(self.step.head.tuning, products=marker["products"])
+        keep_choices(self.step, self.config, marker)
         if self.world.is_first:
             _log.info("resumed from %s, step %d of %d", found, self.step.count, self.total_steps)
         return marker["train_s"]
@@ -303,8 +300,7 @@ class Trainer:
             "image_size": self.config.data.image_size,
             "num_classes": step.head.num_classes,
             "images": len(self.dataset),
-            "precision": step.precision,
-            "products": step.head.tuning.products,
+            **choices(step),
             "train_s": self.metrics.train_s,
             "world_size": self.world.size,
             "scaler": step.scaler.state_dict(),
@@ -377,7 +373,7 @@ class Trainer:
             "data_wait_s": round(self.metrics.wait_s, 2),
             "world_size": self.world.size,
             "device": str(self.world.device),
-            "precision": self.step.precision,
+            **choices(self.step),
             "image_size_changes": self.config.train.image_size_changes(self.total_steps),
             "backbone": self.config.backbone.name,
             "parameters": sum(parameter.numel() for parameter in self.step.backbone.parameters()),

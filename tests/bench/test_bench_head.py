@@ -92,7 +92,7 @@ def test_every_method_has_the_gradient_that_its_kind_allows(name: str, gradient_
     errors = gradient_errors.measure(name)
     assert set(errors) == {"loss", "embeddings", "centers"}
     assert max(errors.values()) < METHODS[name].error_limit
-    if name.startswith("partial_fc_v2_"):  # so that the measure can fail: these two are not exact
+    if name in ("partial_fc_v2_bf16", "partial_fc_v2_sampled"):  # so that the measure can fail: these are not exact
         assert max(errors.values()) > 1e-3
 
 
