@@ -7,6 +7,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+_CACHED = 2**20  # elements that its passes go over one after another; what lies between two stays in a CPU's cache
+
 
 class PReLU(nn.PReLU):
     """``nn.PReLU`` with a slope a channel: same key, same values, same gradients but for the order of a sum.
@@ -36,13 +38,18 @@ class _PReLU(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         x, slope = ctx.saved_tensors
-        # Both are vectorized and parallel, and neither branches; torch.where does, and takes ten times as long.
-        positive = torch.ops.aten.threshold_backward(gradient, x, 0)
-        negative = gradient - positive
-        # Where x is not positive the layer is y = slope · x, a normalization by mean 0 and variance 1: the backward
-        # pass of that gives slope · negative and Σ negative · x in one go, in float32 for narrower x too.
-        mean, variance = torch.zeros_like(slope), torch.ones_like(slope)
-        below, slope_gradient, _ = torch.ops.aten.native_batch_norm_backward(
-            *(negative, x, slope, mean, variance, None, None), False, 0.0, [True, True, False]
-        )
-        return below.add_(positive), slope_gradient
+        mean, variance, slope_gradient = torch.zeros_like(slope), torch.ones_like(slope), torch.zeros_like(slope)
+        x_gradient = torch.empty_like(x)
+        images = max(1, _CACHED * len(x) // max(1, x.numel()))
+        for into, some_x, some_gradient in zip(x_gradient.split(images), x.split(images), gradient.split(images)):
+            # Vectorized and parallel, without a branch; torch.where has one, and takes ten times as long.
+            positive = torch.ops.aten.threshold_backward(some_gradient, some_x, 0)
+            negative = some_gradient - positive
+            # Where x is not positive the layer is y = slope · x, a normalization by mean 0 and variance 1: the backward
+            # pass of that gives slope · negative and Σ negative · x in one go, in float32 for narrower x too.
+            below, some_slope_gradient, _ = torch.ops.aten.native_batch_norm_backward(
+                *(negative, some_x, slope, mean, variance, None, None), False, 0.0, [True, True, False]
+            )
+            torch.add(below, positive, out=into)
+            slope_gradient += some_slope_gradient
+        return x_gradient, slope_gradient

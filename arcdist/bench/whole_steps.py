@@ -63,6 +63,7 @@ class StepMethod:
         fast_layers: whether PReLU and small groups are ours or torch's own.
         fused_update: whether the centers change block by block.
         compiled: whether the backbone goes through ``torch.compile``.
+        library: of float32 products.
         plain: a step as arcface_torch does it, see ``PlainStep``.
     """
 
@@ -73,6 +74,7 @@ class StepMethod:
     fast_layers: bool = True
     fused_update: bool = True
     compiled: bool = False
+    library: str = "auto"
     plain: bool = False
 
     def needed_mib(self, case: StepCase) -> float:
@@ -157,13 +159,15 @@ def _methods() -> Iterator[StepMethod]:
     for precision in ("fp32", "bf16"):
         for suffix, allocator in (("", "as_started"), ("_tuned", "tuned")):
             name = f"plain_{precision}{suffix}"
-            yield StepMethod(name, precision, allocator, channels_last=False, fast_layers=False, plain=True)
+            as_torch = {"channels_last": False, "fast_layers": False}
+            yield StepMethod(name, precision, allocator, **as_torch, library="blas", plain=True)
         ours = f"ours_{precision}"
         yield StepMethod(ours, precision)
         yield StepMethod(f"{ours}_as_started", precision, allocator="as_started")
         yield StepMethod(f"{ours}_channels_first", precision, channels_last=False)
         yield StepMethod(f"{ours}_layers_of_torch", precision, fast_layers=False)
         yield StepMethod(f"{ours}_separate_update", precision, fused_update=False)
+        yield StepMethod(f"{ours}_products_by_blas", precision, library="blas")
         yield StepMethod(f"{ours}_compiled", precision, compiled=True)
 
 
@@ -189,8 +193,7 @@ class WholeStepTimer:
 
     def __post_init__(self) -> None:
         each = max(1, self.threads // self.case.ranks)
-        library = "blas" if STEP_METHODS[self.method].plain else "auto"
-        tuned = self.allocator == "tuned"
+        library, tuned = STEP_METHODS[self.method].library, self.allocator == "tuned"
         world = open_world(RuntimeConfig(self.case.device, each, float32_products=library, keep_memory=tuned))
         self._device = world.device
         self._step, self._batches = STEP_METHODS[self.method].build(self.case, world), self.case.batches()
