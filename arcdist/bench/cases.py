@@ -198,6 +198,8 @@ def _methods() -> Iterator[Method]:
     yield _ours("ours_recomputed", _SHIPPED, Tuning(kept_mib=0))
     yield _ours("ours_kept_bf16", _SHIPPED, Tuning(kept_mib=_KEEP_ALL, kept_dtype=torch.bfloat16))
     yield _ours("ours_bf16", _SHIPPED, Tuning(products="bf16"), bf16=True, error_limit=0.1)
+    kept_all = Tuning(products="bf16", kept_mib=_KEEP_ALL)
+    yield _ours("ours_bf16_all_kept", _SHIPPED, kept_all, bf16=True, error_limit=0.1)
     yield _ours("ours_bf16_centers", _SHIPPED, dtype=torch.bfloat16, state_copies=1.0, error_limit=math.inf)
     yield _ours("ours_sampled", _SHIPPED, **sampled)
     if hasattr(F, "linear_cross_entropy"):  # from torch 2.13 on
