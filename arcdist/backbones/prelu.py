@@ -38,18 +38,25 @@ class _PReLU(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor]:
         x, slope = ctx.saved_tensors
-        mean, variance, slope_gradient = torch.zeros_like(slope), torch.ones_like(slope), torch.zeros_like(slope)
-        x_gradient = torch.empty_like(x)
         images = max(1, _CACHED * len(x) // max(1, x.numel()))
+        if images >= len(x) or type(x) is not Tensor:  # or only stands for one, as where a plan counts operations
+            return _gradients(gradient, x, slope)
+        x_gradient, slope_gradient = torch.empty_like(x), torch.zeros_like(slope)
         for into, some_x, some_gradient in zip(x_gradient.split(images), x.split(images), gradient.split(images)):
-            # Vectorized and parallel, without a branch; torch.where has one, and takes ten times as long.
-            positive = torch.ops.aten.threshold_backward(some_gradient, some_x, 0)
-            negative = some_gradient - positive
-            # Where x is not positive the layer is y = slope · x, a normalization by mean 0 and variance 1: the backward
-            # pass of that gives slope · negative and Σ negative · x in one go, in float32 for narrower x too.
-            below, some_slope_gradient, _ = torch.ops.aten.native_batch_norm_backward(
-                *(negative, some_x, slope, mean, variance, None, None), False, 0.0, [True, True, False]
-            )
-            torch.add(below, positive, out=into)
-            slope_gradient += some_slope_gradient
+            slope_gradient += _gradients(some_gradient, some_x, slope, into)[1]
         return x_gradient, slope_gradient
+
+
+def _gradients(gradient: Tensor, x: Tensor, slope: Tensor, out: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    """Return the gradients of x, in ``out`` where it is given, and of the slopes."""
+    # Both are vectorized and parallel, and neither branches; torch.where does, and takes ten times as long.
+    positive = torch.ops.aten.threshold_backward(gradient, x, 0)
+    negative = gradient - positive
+    # Where x is not positive the layer is y = slope · x, a normalization by mean 0 and variance 1: the backward
+    # pass of that gives slope · negative and Σ negative · x in one go, in float32 for narrower x too.
+    mean, variance = torch.zeros_like(slope), torch.ones_like(slope)
+    below, slope_gradient, _ = torch.ops.aten.native_batch_norm_backward(
+        *(negative, x, slope, mean, variance, None, None), False, 0.0, [True, True, False]
+    )
+    x_gradient = below.add_(positive) if out is None else torch.add(below, positive, out=out)
+    return x_gradient, slope_gradient

@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch import nn
 
+from arcdist.backbones import prelu
 from arcdist.backbones.prelu import PReLU
 
 LAYOUTS = {"channels_first": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -29,6 +30,14 @@ def both(shape, dtype, layout, slope_dtype=None):
 @pytest.mark.parametrize("shape", [(3, 5, 7, 3), (2, 64, 8, 8), (1, 1, 1, 1)])
 def test_values_and_gradients_are_torchs(shape, layout):
     theirs, ours = both(shape, torch.float64, layout)
+    torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("cached", [1, 3 * 5 * 7 * 2, 10**6])
+def test_gradients_do_not_depend_on_how_many_images_are_taken_at_a_time(layout, cached, monkeypatch):
+    monkeypatch.setattr(prelu, "_CACHED", cached)
+    theirs, ours = both((5, 3, 5, 7), torch.float64, layout)
     torch.testing.assert_close(ours, theirs)
 
 
