@@ -1,11 +1,13 @@
 """Fixtures that every room's tests share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from arcdist.data.synthetic import SyntheticConfig, write_pairs, write_record
+from arcdist.runtime.float32_products import library, multiplied_by
 
 DATA_ROOT = Path(os.environ.get("ARCDIST_TEST_DATA", "../shared/data"))
 
@@ -26,3 +28,10 @@ def faces(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_record(config, folder / "train.rec", workers=1)
     write_pairs(config, folder / "held_out.bin", 40, workers=1)
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _float32_products_as_before() -> Iterator[None]:
+    """Undo what a test's run has chosen for its process: other bits for the tests after it."""
+    with multiplied_by(library()):
+        yield

@@ -48,3 +48,5 @@ if __name__ == "__main__":
     fabric.launch()
     losses = main(fabric)
     fabric.print(f"loss {losses[0]:.2f} → {losses[-1]:.2f}")
+    if dist.is_initialized():  # Fabric leaves it open, and its threads would now and then abort the program's end
+        dist.destroy_process_group()

@@ -1,6 +1,5 @@
 """arcdist.runtime.float32_products."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,13 +8,7 @@ from torch import Tensor
 
 from arcdist.errors import ConfigError
 from arcdist.runtime import float32_products
-from arcdist.runtime.float32_products import LIBRARIES, choose_library, is_float32, keep_library, library, multiplied_by
-
-
-@pytest.fixture(autouse=True)
-def _as_before() -> Iterator[None]:
-    with multiplied_by("blas"):
-        yield
+from arcdist.runtime.float32_products import LIBRARIES, choose_library, is_float32, keep_library, library
 
 
 @pytest.fixture

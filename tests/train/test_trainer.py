@@ -18,7 +18,7 @@ from arcdist.data.torch_loader import Batch
 from arcdist.errors import ConfigError
 from arcdist.margins.adaptive import AdaFaceConfig
 from arcdist.margins.mined import CurricularFaceConfig
-from arcdist.runtime import collectives
+from arcdist.runtime import collectives, float32_products
 from arcdist.runtime.stopping import StopRequest
 from arcdist.runtime.world import World
 from arcdist.train.config import TrainConfig
@@ -244,6 +244,21 @@ def test_a_run_goes_on_with_the_products_that_it_began_with(tmp_path: Path, face
     write_marker(newest, read_marker(newest) | {"products": products})
     trainer = Trainer(config, World(0, 1, 0, torch.device("cpu")))
     assert trainer.step.head.tuning.products == products
+
+
+@pytest.mark.parametrize("library", ["blas", "onednn", ""])
+def test_a_run_goes_on_with_the_float32_library_that_it_began_with(tmp_path: Path, faces: Path, library: str) -> None:
+    if library and not float32_products.is_float32(library):
+        pytest.skip("this library rounds on this CPU")
+    config = _config(tmp_path, faces / "train.rec")
+    run_ranks(stop_after_four_steps, 1, config)
+    (newest,) = (tmp_path / "checkpoints").glob("step-*4")
+    marker = read_marker(newest)
+    del marker["float32_products"]
+    write_marker(newest, marker | ({"float32_products": library} if library else {}))
+    with float32_products.multiplied_by("onednn" if library != "onednn" else "blas"):
+        Trainer(config, World(0, 1, 0, torch.device("cpu")))
+        assert float32_products.library() == (library or "blas")  # without a word: a run of before there was a choice
 
 
 def test_a_folder_that_holds_a_run_is_not_begun_again(tmp_path: Path, faces: Path) -> None:
