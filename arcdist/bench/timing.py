@@ -42,8 +42,9 @@ class StepTimer:
 
     def __init__(self, method: str, case: Case, allocator: str, threads: int) -> None:
         each = max(1, threads // case.ranks)
-        world = RuntimeConfig(case.device, each, float32_products=METHODS[method].library)
-        self._device = open_world(replace(world, keep_memory=allocator == "tuned")).device
+        library, tuned = METHODS[method].library, allocator == "tuned"
+        runtime = RuntimeConfig(case.device, each, float32_products=library, keep_memory=tuned)
+        self._device = open_world(runtime).device
         build = METHODS[method].build
         tiny = replace(case, num_classes=_TINY * case.ranks, batch_size=_TINY * case.ranks)
         self._step(build(tiny), *next(tiny.batches()))  # loads the libraries' code, which then counts as there before
