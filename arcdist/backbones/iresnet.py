@@ -1,9 +1,9 @@
 """iResNet: the residual network of the ArcFace paper, with the keys and shapes of insightface's arcface_torch."""
 
-import torch
 from torch import Tensor, nn
 
-from arcdist.backbones.forward import run_blocks, run_last_layers
+from arcdist.backbones.convolution import Conv2d
+from arcdist.backbones.forward import flatten_map, run_blocks, run_last_layers
 from arcdist.backbones.prelu import PReLU
 from arcdist.backbones.registry import register_backbone
 
@@ -17,10 +17,10 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         super().__init__()
         self.bn1 = nn.BatchNorm2d(channels_in)
-        self.conv1 = nn.Conv2d(channels_in, channels, 3, padding=1, bias=False)
+        self.conv1 = Conv2d(channels_in, channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
         self.prelu = PReLU(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, stride, padding=1, bias=False)
+        self.conv2 = Conv2d(channels, channels, 3, stride, padding=1, bias=False)
         self.bn3 = nn.BatchNorm2d(channels)
         self.downsample = nn.Identity()
         if stride != 1 or channels_in != channels:
@@ -82,7 +82,7 @@ class IResNet(nn.Module):
         x = self.prelu(self.bn1(self.conv1(images)))
         blocks = [*self.layer1, *self.layer2, *self.layer3, *self.layer4]
         x = run_blocks(blocks, x, self.checkpoint_activations and self.training)
-        x = self.dropout(torch.flatten(self.bn2(x), 1))
+        x = self.dropout(flatten_map(self.bn2(x)))
         return run_last_layers((self.fc, self.features), x)
 
 

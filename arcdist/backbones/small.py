@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from arcdist.backbones.forward import run_blocks, run_last_layers
+from arcdist.backbones.convolution import Conv2d
+from arcdist.backbones.forward import flatten_map, run_blocks, run_last_layers
 from arcdist.backbones.iresnet import IResNet
 from arcdist.backbones.registry import register_backbone
 
@@ -22,10 +22,10 @@ class SmallBlock(nn.Module):
 
     def __init__(self, channels_in: int, channels: int, stride: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels_in, channels, 3, stride, padding=1, bias=False)
+        self.conv1 = Conv2d(channels_in, channels, 3, stride, padding=1, bias=False)
         self.bn1 = nn.BatchNorm2d(channels)
         self.relu = nn.ReLU(inplace=True)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.conv2 = Conv2d(channels, channels, 3, padding=1, bias=False)
         self.bn2 = nn.BatchNorm2d(channels)
         self.downsample = nn.Identity()
         if stride != 1 or channels_in != channels:
@@ -85,7 +85,7 @@ class SmallResNet(nn.Module):
         x = self.bn3(run_blocks(blocks, x, self.checkpoint_activations and self.training))
         if x.shape[-2:] != (_SIDE, _SIDE):
             x = F.interpolate(x, (_SIDE, _SIDE), mode="bilinear")
-        return run_last_layers((self.fc, self.features), torch.flatten(x, 1))
+        return run_last_layers((self.fc, self.features), flatten_map(x))
 
 
 def _layer(channels_in: int, channels: int, blocks: int, stride: int) -> nn.Sequential:

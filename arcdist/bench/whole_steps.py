@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from arcdist.backbones import create_backbone
+from arcdist.backbones.convolution import Conv2d
 from arcdist.backbones.grouped import GroupedConv2d
 from arcdist.backbones.prelu import PReLU
 from arcdist.bench import machine
@@ -60,7 +61,7 @@ class StepMethod:
         precision: of the backbone.
         allocator: ``tuned`` keeps freed memory, ``as_started`` is glibc's way.
         channels_last: whether images and weights have the channels last in memory.
-        fast_layers: whether PReLU and small groups are ours or torch's own.
+        fast_layers: whether PReLU and convolutions are ours or torch's own.
         fused_update: whether the centers change block by block.
         compiled: whether the backbone goes through ``torch.compile``.
         library: of float32 products.
@@ -148,7 +149,7 @@ def with_layers_of_torch(model: nn.Module) -> None:
     for module in model.modules():
         if isinstance(module, PReLU):
             module.__class__ = nn.PReLU
-        elif isinstance(module, GroupedConv2d):
+        elif isinstance(module, Conv2d | GroupedConv2d):
             module.__class__ = nn.Conv2d
 
 

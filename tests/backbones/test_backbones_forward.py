@@ -2,6 +2,7 @@ import pytest
 import torch
 
 from arcdist.backbones import create_backbone
+from arcdist.backbones.forward import flatten_map
 from arcdist.backbones.iresnet import IResNet
 from arcdist.backbones.mobilefacenet import MobileFaceNet
 from arcdist.backbones.vit import VisionTransformer
@@ -58,3 +59,14 @@ def test_statistics_move_again_after_a_recomputation():
     before = {key: buffer.clone() for key, buffer in model.named_buffers()}
     model(torch.rand(2, 3, 112, 112))
     assert not any(torch.equal(buffer, before[key]) for key, buffer in model.named_buffers())
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_a_flattened_map_gets_its_gradient_as_it_lies_in_memory(layout):
+    x = torch.randn(2, 3, 4, 5).contiguous(memory_format=layout).requires_grad_()
+    weights = torch.randn(2, 60)
+    flat = flatten_map(x)
+    assert torch.equal(flat, torch.flatten(x, 1))
+    (gradient,) = torch.autograd.grad((flat * weights).sum(), x)
+    assert torch.equal(gradient, weights.view(2, 3, 4, 5))
+    assert gradient.is_contiguous(memory_format=layout)
