@@ -50,7 +50,8 @@ class ElasticFace(Margin):
     smallest cosine, among the rows of one round. (The authors' code indexes the sorted margins by the sorting
     permutation where it needs the inverse, and so deals them out nearly at random; here it is as their paper says.)
 
-    Where no head has set ``rows``, a round's rows follow those that the rounds before have shown.
+    Where no head has set ``rows``, a round's rows follow those that the rounds before have shown. Drawing reads the
+    number of the step, for which the host waits for a GPU, once a round.
     """
 
     step: Tensor
