@@ -25,6 +25,7 @@ def memory_by_moment(sizes: Sizes, cost: BackboneCost) -> dict[str, Parts]:
     distributed = sizes.ranks > 1
     gradients = _WIDE * cost.parameters
     before = gradients if distributed or sizes.rounds > 1 else 0.0  # DDP's buckets; an earlier round's
+    narrow = sizes.gradient_bytes * cost.parameters if distributed and sizes.gradient_bytes < _WIDE else 0.0
     earlier = {part: count * (sizes.rounds - 1) for part, count in held.items()}
     dense = 0.0 if sizes.fused else float(sizes.shard * sizes.embedding_dim * sizes.centers_bytes)
     dense_before = dense if sizes.rounds > 1 else 0.0
@@ -47,7 +48,7 @@ def memory_by_moment(sizes: Sizes, cost: BackboneCost) -> dict[str, Parts]:
         ),
         "backward pass": moment(
             cost.backward if before else cost.backward_growing, earlier, held,
-            {"backbone's gradients": before, "centers' gradient": dense},
+            {"backbone's gradients": before, "gradients as they are sent": narrow, "centers' gradient": dense},
         ),
         "update": _sum(
             always, earlier, held, {"backbone's gradients": gradients},

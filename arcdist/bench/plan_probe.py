@@ -18,6 +18,7 @@ from arcdist.data.torch_loader import Batch
 from arcdist.heads import PartialFCConfig
 from arcdist.optim import OptimConfig
 from arcdist.runtime import collectives
+from arcdist.runtime.data_parallel import DataParallelConfig
 from arcdist.runtime.world import RuntimeConfig, World, open_world
 from arcdist.train.build import build_step
 from arcdist.train.config import LoopConfig, TrainConfig
@@ -42,6 +43,7 @@ class PlanCase:
     centers: str = "fp32"
     rounds: int = 1
     group_size: int = 0
+    gradients: str = "fp32"
 
     def config(self) -> TrainConfig:
         """Return the configuration of its run."""
@@ -53,7 +55,12 @@ class PlanCase:
             ),
             head=head,
             optim=OptimConfig(name=self.optimizer),
-            train=LoopConfig(global_batch_size=self.batch_size, micro_batch_size=micro, precision=self.precision),
+            train=LoopConfig(
+                global_batch_size=self.batch_size,
+                micro_batch_size=micro,
+                precision=self.precision,
+                ddp=DataParallelConfig(self.gradients),
+            ),
         )
 
     @property

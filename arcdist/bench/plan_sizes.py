@@ -30,6 +30,7 @@ class Sizes:
         group_size: ranks that share the centers; 0: all of them.
         device: cpu or cuda.
         image_size: in pixels.
+        gradient_bytes: of a number of the backbone's gradient, as ranks send it.
     """
 
     rows: int
@@ -48,6 +49,7 @@ class Sizes:
     group_size: int = 0
     device: str = "cuda"
     image_size: int = 112
+    gradient_bytes: int = 4
 
     @property
     def shards(self) -> int:
@@ -131,4 +133,5 @@ class Sizes:
             group_size=head.group_size,
             device=device,
             image_size=config.data.image_size,
+            gradient_bytes=4 if train.ddp.gradients == "fp32" else 2,
         )

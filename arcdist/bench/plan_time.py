@@ -77,7 +77,9 @@ def _collectives(sizes: Sizes, cost: BackboneCost) -> Iterator[Collective]:
     if sizes.sample_rate < 1 and (rounds > 1 or groups > 1):
         yield Collective("labels of a step", "all-gather", rounds * every * _LABEL, sizes.ranks)
     yield Collective("running statistics", "all-reduce", (2 * cost.normalized_channels + 3) * _WIDE, sizes.ranks)
-    yield Collective("backbone's gradients", "all-reduce", cost.parameters * _WIDE, sizes.ranks, hidden=True)
+    yield Collective(
+        "backbone's gradients", "all-reduce", cost.parameters * sizes.gradient_bytes, sizes.ranks, hidden=True
+    )
 
 
 def collective_s(one: Collective, machine: Machine, links: Links) -> float:

@@ -78,7 +78,8 @@ def bench_step(config: StepBenchConfig, leave: Callable[[Mapping[str, Any]], Non
         log.warning("this machine is busy (load %s): do not trust the times", result["load_before"])
     with closing(Workers(Floors, device, threads, 10_000, 3)) as worker:
         result["floors"] = worker.ask("measure", config.batch, 512)
-    names = config.methods or _methods(config.quick, device == "cuda" or result["machine"]["cpu_bf16"])
+    bf16 = device == "cuda" or result["machine"]["cpu_bf16"]
+    names = config.methods or _methods(config.quick, bf16, config.ranks > 1)
     methods = [STEP_METHODS[name] for name in names]
     turns = Turns(config.rounds or (3 if config.quick else 5), config.turn_s, config.limit_s, threads)
     for backbone in config.backbones:
@@ -105,10 +106,10 @@ def bench_step(config: StepBenchConfig, leave: Callable[[Mapping[str, Any]], Non
     return result
 
 
-def _methods(quick: bool, bf16: bool) -> list[str]:
-    names = [name for name, method in STEP_METHODS.items() if bf16 or method.precision != "bf16"]
-    whole = [name for name in names if name in ("ours_fp32", "ours_bf16") or STEP_METHODS[name].plain]
-    return whole if quick else names
+def _methods(quick: bool, bf16: bool, several: bool) -> list[str]:
+    known = [m for m in STEP_METHODS.values() if bf16 or m.precision != "bf16"]
+    known = [m for m in known if several or not m.is_of_several_ranks]
+    return [m.name for m in known if not quick or m.plain or m.name in ("ours_fp32", "ours_bf16")]
 
 
 def step_tables(result: Mapping[str, Any]) -> list[Table]:

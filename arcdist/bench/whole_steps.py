@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +20,7 @@ from arcdist.margins import Combined
 from arcdist.optim.optimizers import OptimConfig
 from arcdist.optim.schedules import ScheduleConfig
 from arcdist.runtime import collectives
+from arcdist.runtime.data_parallel import DataParallelConfig
 from arcdist.runtime.precision import autocast
 from arcdist.runtime.world import RuntimeConfig, World, open_world
 from arcdist.train.step import Step, StepConfig
@@ -65,6 +66,9 @@ class StepMethod:
         fused_update: whether the centers change block by block.
         compiled: whether the backbone goes through ``torch.compile``.
         library: of float32 products.
+        gradients: what several ranks send of their gradients.
+        static_graph: whether DDP is promised that a step is as the one before.
+        recomputed: whether only the blocks' inputs are kept for the backward pass.
         plain: a step as arcface_torch does it, see ``PlainStep``.
     """
 
@@ -76,7 +80,15 @@ class StepMethod:
     fused_update: bool = True
     compiled: bool = False
     library: str = "auto"
+    gradients: str = "fp32"
+    static_graph: bool = False
+    recomputed: bool = False
     plain: bool = False
+
+    @property
+    def is_of_several_ranks(self) -> bool:
+        """Whether one rank alone does the same step as without its options."""
+        return self.gradients != "fp32" or self.static_graph
 
     def needed_mib(self, case: StepCase) -> float:
         """Return about what the processes of all ranks need for it."""
@@ -86,13 +98,12 @@ class StepMethod:
     def build(self, case: StepCase, world: World) -> OneStep:
         """Return what does a step of this case and returns its loss."""
         torch.manual_seed(0)
-        backbone = create_backbone(case.backbone, case.embedding_dim).to(world.device)
+        keeps_less = {"checkpoint_activations": True} if self.recomputed else {}
+        backbone = create_backbone(case.backbone, case.embedding_dim, **keeps_less).to(world.device)
         if not self.fast_layers:
             with_layers_of_torch(backbone)
         if self.channels_last:
             backbone = backbone.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]
-        if self.compiled:
-            backbone.compile()
         return PlainStep(self, backbone, case, world) if self.plain else OurStep(self, backbone, case, world)
 
 
@@ -109,7 +120,9 @@ class OurStep:
         update = None
         if method.fused_update:
             update = optim.center_update(optimizer, self.head.centers, self.head.classes.start, 0)
+        ddp = DataParallelConfig(method.gradients, static_graph=method.static_graph)
         config = StepConfig(case.batch_size, precision=method.precision, clip_norm=_CLIP_NORM)
+        config = replace(config, compile="default" if method.compiled else "off", ddp=ddp)
         schedule = ScheduleConfig().build(100_000, 10_000)
         self.step = Step(backbone, self.head, optimizer, schedule, optim.lr, 0, config, world, method.precision, update)
         self._layout = torch.channels_last if method.channels_last else torch.contiguous_format
@@ -160,8 +173,9 @@ def _methods() -> Iterator[StepMethod]:
     for precision in ("fp32", "bf16"):
         for suffix, allocator in (("", "as_started"), ("_tuned", "tuned")):
             name = f"plain_{precision}{suffix}"
-            as_torch = {"channels_last": False, "fast_layers": False}
-            yield StepMethod(name, precision, allocator, **as_torch, library="blas", plain=True)
+            yield StepMethod(
+                name, precision, allocator, channels_last=False, fast_layers=False, library="blas", plain=True
+            )
         ours = f"ours_{precision}"
         yield StepMethod(ours, precision)
         yield StepMethod(f"{ours}_as_started", precision, allocator="as_started")
@@ -170,6 +184,9 @@ def _methods() -> Iterator[StepMethod]:
         yield StepMethod(f"{ours}_separate_update", precision, fused_update=False)
         yield StepMethod(f"{ours}_products_by_blas", precision, library="blas")
         yield StepMethod(f"{ours}_compiled", precision, compiled=True)
+        yield StepMethod(f"{ours}_checkpointed", precision, recomputed=True)
+        yield StepMethod(f"{ours}_bf16_gradients", precision, gradients="bf16")
+        yield StepMethod(f"{ours}_static_graph", precision, static_graph=True)
 
 
 STEP_METHODS = {method.name: method for method in _methods()}

@@ -28,17 +28,26 @@ class RunningStatistics:
         self.momenta = [0.1 if layer.momentum is None else layer.momentum for layer in self.layers]
         self.steps = [layer.num_batches_tracked for layer in self.layers if layer.num_batches_tracked is not None]
         self._before: list[Tensor] = []
+        self._earlier: list[Tensor] = []  # the sum over this rank's rounds of a step but the last one
+        self._rounds = 1
         self._momentum: Tensor | None = None
 
     def begin_round(self, index: int) -> None:
-        """Prepare the ``index``-th micro-batch of this rank in a step: the layers now hold the mean of the rounds."""
+        """Prepare the ``index``-th micro-batch of this rank in a step: the layers will hold its statistics alone.
+
+        (A momentum that changed with the rounds would be compiled anew for each.)
+        """
+        self._rounds = index + 1
         if index == 0:
             self._before = [buffer.clone() for buffer in self._buffers()]
+            self._earlier = [torch.zeros_like(buffer) for buffer in self._before]
         else:
+            for sums, buffer in zip(self._earlier, self._buffers()):
+                sums += buffer
             for steps in self.steps:
                 steps -= 1  # the layer counts its calls; a step is one
         for layer in self.layers:
-            layer.momentum = 1 / (index + 1)
+            layer.momentum = 1.0
 
     def end_step(self, flags: Tensor) -> Tensor:
         """Move the running statistics once by the mean of all ranks' rounds; return the sum over ranks of ``flags``.
@@ -54,7 +63,9 @@ class RunningStatistics:
         buffers = self._buffers()
         if not buffers:
             return collectives.all_reduce_sum(flags)
-        mine = torch.cat([flags.to(buffers[0]), *(buffer.flatten() for buffer in buffers)])
+        torch._foreach_add_(self._earlier, buffers)
+        torch._foreach_div_(self._earlier, self._rounds)
+        mine = torch.cat([flags.to(buffers[0]), *(mean.flatten() for mean in self._earlier)])
         summed, total = collectives.all_reduce_sum(mine).split([len(flags), len(mine) - len(flags)])
         before = torch.cat([buffer.flatten() for buffer in self._before])
         moved = torch.lerp(before, total / collectives.world_size(), self._weights(buffers))

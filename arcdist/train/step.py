@@ -9,10 +9,8 @@ taken over a micro-batch (BatchNorm's statistics, the random numbers of dropout)
 """
 
 import contextlib
-import inspect
 import math
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +23,8 @@ from arcdist.optim import CenterUpdate, Schedule
 from arcdist.optim.averaging import AveragedWeights
 from arcdist.optim.optimizers import set_learning_rate
 from arcdist.runtime import seeds
+from arcdist.runtime.compilation import COMPILED, check_compiled, compiled
+from arcdist.runtime.data_parallel import DataParallelConfig
 from arcdist.runtime.precision import PRECISIONS, autocast, choose_precision, gradient_scaler, is_void
 from arcdist.runtime.ranges import backward_ranges, named_range
 from arcdist.runtime.world import World
@@ -50,6 +50,10 @@ class StepConfig:
         metadata={"help": "decay of a moving average of the weights, which is then evaluated and kept; 0: none"},
     )
     clip_norm: float = field(default=0.0, metadata={"help": "largest norm of the backbone's gradient; 0: no limit"})
+    compile: str = field(
+        default="off", metadata={"help": f"{' | '.join(COMPILED)}: the backbone by torch.compile, in one of its modes"}
+    )
+    ddp: DataParallelConfig = field(default_factory=DataParallelConfig)
 
     def validate(self) -> None:
         """Raise ConfigError where a value cannot be right, whatever the number of ranks."""
@@ -66,6 +70,8 @@ class StepConfig:
             raise ConfigError(f"train.ema: {self.ema}: must be 0 (no average) or below 1, such as 0.999")
         if not 0 <= self.clip_norm < math.inf:
             raise ConfigError(f"train.clip_norm: {self.clip_norm}: must be 0 (no limit) or a number above it")
+        check_compiled("train.compile", self.compile)
+        self.ddp.validate()
 
     def micro_batch(self, world_size: int) -> int:
         """Return the rows of one forward pass on ``world_size`` ranks.
@@ -134,18 +140,9 @@ class Step:
         self.verdicts = Verdicts(world.device)
         self.stragglers = Stragglers(world.device)
         self.communication = Communication(backbone, world.device)
-        self.parallel = self._data_parallel() if world.size > 1 else backbone
-
-    def _data_parallel(self) -> DistributedDataParallel:
-        # torch 2.13 has a new name for it, and warns of the old one.
-        new = "forward_sync_buffers" in inspect.signature(DistributedDataParallel).parameters
-        buffers: dict[str, Any] = {"forward_sync_buffers" if new else "broadcast_buffers": False}
-        return DistributedDataParallel(
-            self.backbone,
-            device_ids=[self.world.device] if self.world.device.type == "cuda" else None,
-            gradient_as_bucket_view=True,
-            **buffers,
-        )
+        self.parallel = compiled(backbone, config.compile)
+        if world.size > 1:
+            self.parallel = config.ddp.build(self.parallel, world.device)
 
     def warm_up(self, image_size: int) -> None:
         """Run one backward pass on a blank micro-batch and undo it, so that DDP has ordered its gradients.
@@ -227,6 +224,8 @@ class Step:
         torch.manual_seed(seeds.mix(self.seed, self.count, self.world.rank * rounds + index))
         self.statistics.begin_round(index)
         wait = index + 1 < rounds and isinstance(self.parallel, DistributedDataParallel)
+        if self.config.compile != "off":
+            torch.compiler.cudagraph_mark_step_begin()  # nothing of the round before is read in a graph's memory again
         with self.parallel.no_sync() if wait else contextlib.nullcontext():
             with autocast(self.precision, self.world.device), self.stragglers.alone(), named_range("backbone forward"):
                 embeddings = self.parallel(images)

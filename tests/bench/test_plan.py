@@ -135,8 +135,9 @@ def _counted(case: PlanCase, rank_count: int) -> dict[str, int]:
         {"sample_rate": 0.3, "rounds": 2},
         {"optimizer": "adamw"},
         {"group_size": 1},
+        {"gradients": "bf16"},
     ],
-    ids=["plain", "sampled", "adamw", "groups"],
+    ids=["plain", "sampled", "adamw", "groups", "narrow"],
 )
 def test_a_step_communicates_as_many_bytes_as_the_plan_says(options: dict[str, float]) -> None:
     case = PlanCase("tiny", 101, 16, ranks=2, **options)  # ty: ignore[invalid-argument-type]

@@ -1,9 +1,12 @@
 """One optimizer step: what the number of ranks and of micro-batches must not change."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from support import run_ranks
 from torch import Tensor, nn
+from torch._dynamo.utils import counters
 
 from arcdist.data.torch_loader import Batch
 from arcdist.errors import ConfigError
@@ -11,6 +14,7 @@ from arcdist.heads import PartialFC
 from arcdist.margins import AdaFace, Combined
 from arcdist.optim import OptimConfig, ScheduleConfig
 from arcdist.runtime import collectives
+from arcdist.runtime.data_parallel import DataParallelConfig
 from arcdist.runtime.world import World
 from arcdist.train.step import Step, StepConfig
 
@@ -85,6 +89,48 @@ def test_accumulating_micro_batches_is_the_large_batch() -> None:
     whole = _train(StepConfig(ROWS, precision="fp32"), 5, False)
     parts = _train(StepConfig(ROWS, micro_batch_size=6, precision="fp32"), 5, False)
     _assert_equal([parts], whole, 1e-6)
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+@pytest.mark.parametrize("static_graph", [False, True])
+def test_neither_buckets_nor_a_static_graph_change_what_is_learned(world_size: int, static_graph: bool) -> None:
+    ddp = DataParallelConfig(bucket_mib=0.001, static_graph=static_graph)
+    config = StepConfig(ROWS, micro_batch_size=4, precision="fp32", ddp=ddp)
+    alone = _train(config, 6, True)
+    _assert_equal(run_ranks(_train, world_size, config, 6, True), alone, 3e-6)
+
+
+@pytest.mark.parametrize("gradients", ["bf16", "fp16"])
+def test_narrow_gradients_stay_alike_on_all_ranks_and_close_to_the_wide_ones(gradients: str) -> None:
+    config = StepConfig(ROWS, micro_batch_size=6, precision="fp32", ddp=DataParallelConfig(gradients))
+    wide = _train(StepConfig(ROWS, micro_batch_size=6, precision="fp32"), 6, False)
+    first, second = run_ranks(_train, 2, config, 6, False)
+    weights = [name for name in wide if name.startswith("body")]
+    assert all(torch.equal(first[name], second[name]) for name in weights)
+    assert not all(torch.equal(first[name], wide[name]) for name in weights)
+    torch.testing.assert_close(first["loss"], wide["loss"], rtol=1e-3, atol=0)
+
+
+def test_a_compiled_backbone_learns_the_same_from_one_compilation() -> None:
+    config = StepConfig(ROWS, micro_batch_size=8, precision="fp32")  # three rounds, each by the same code
+    eager = _train(config, 4, False)
+    counters.clear()
+    _assert_equal([_train(replace(config, compile="default"), 4, False)], eager, 1e-5)
+    assert counters["stats"]["unique_graphs"] == 1
+
+
+def test_a_compiled_backbone_does_not_depend_on_world_size() -> None:
+    config = StepConfig(ROWS, micro_batch_size=6, precision="fp32", compile="default")
+    alone = _train(config, 3, False)
+    _assert_equal(run_ranks(_train, 2, config, 3, False), alone, 1e-5)
+
+
+def test_what_is_not_compiled_so_or_cannot_be_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="train.compile: 'fast': must be one of off, default"):
+        StepConfig(compile="fast").validate()
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    with pytest.raises(ConfigError, match="'no-such-compiler' is not one of this machine; install g"):
+        _train(StepConfig(ROWS, precision="fp32", compile="default"), 1, False)
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw"])
