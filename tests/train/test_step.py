@@ -8,6 +8,7 @@ from support import run_ranks
 from torch import Tensor, nn
 from torch._dynamo.utils import counters
 
+from arcdist.backbones import BackboneConfig
 from arcdist.data.torch_loader import Batch
 from arcdist.errors import ConfigError
 from arcdist.heads import PartialFC
@@ -16,6 +17,7 @@ from arcdist.optim import OptimConfig, ScheduleConfig
 from arcdist.runtime import collectives
 from arcdist.runtime.data_parallel import DataParallelConfig
 from arcdist.runtime.world import World
+from arcdist.train.config import LoopConfig, TrainConfig
 from arcdist.train.step import Step, StepConfig
 
 CLASSES, DIM, ROWS = 11, 8, 24
@@ -128,6 +130,11 @@ def test_a_compiled_backbone_does_not_depend_on_world_size() -> None:
 def test_what_is_not_compiled_so_or_cannot_be_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ConfigError, match="train.compile: 'fast': must be one of off, default"):
         StepConfig(compile="fast").validate()
+    with pytest.raises(ConfigError, match="train.compile: cannot be had with backbone.checkpoint_activations"):
+        TrainConfig(
+            backbone=BackboneConfig(checkpoint_activations=True),
+            train=LoopConfig(compile="default"),
+        ).validate()
     monkeypatch.setenv("CXX", "no-such-compiler")
     with pytest.raises(ConfigError, match="'no-such-compiler' is not one of this machine; install g"):
         _train(StepConfig(ROWS, precision="fp32", compile="default"), 1, False)
