@@ -47,8 +47,8 @@ def flatten_map(x: Tensor) -> Tensor:
 
     Left as it comes, with the channels first, the BatchNorm before it takes eight times as long on a CPU.
     """
-    last = x.requires_grad and not torch.compiler.is_compiling() and x.is_contiguous(memory_format=torch.channels_last)
-    if last:
+    real = type(x) is Tensor and not torch.compiler.is_compiling()  # and does not stand for one, as where a plan counts
+    if real and x.device.type == "cpu" and x.requires_grad and x.is_contiguous(memory_format=torch.channels_last):
         x.register_hook(lambda gradient: gradient.contiguous(memory_format=torch.channels_last))
     return torch.flatten(x, 1)
 
