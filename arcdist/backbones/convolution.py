@@ -1,5 +1,6 @@
 """Convolutions whose weights' gradient is a matrix product, for CPUs on which oneDNN is slow at it."""
 
+import math
 from typing import Any
 
 import torch
@@ -30,7 +31,7 @@ class Conv2d(nn.Conv2d):
 
     def _slow_in_torch(self, x: Tensor) -> bool:
         fits = self.kernel_size != (1, 1) and self.in_channels >= _CHANNELS and self.groups == 1
-        windows = x.numel() * self.weight[0, 0].numel() // (self.stride[0] * self.stride[1])
+        windows = x.numel() * math.prod(self.kernel_size) // math.prod(self.stride)
         plain = self.bias is None and self.dilation == (1, 1) and self.padding_mode == "zeros"
         return (
             fits

@@ -1,7 +1,7 @@
 """``arcdist bench step``: the whole training step, ours and a plain one, interleaved, with this machine's floors."""
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,7 +37,9 @@ class StepBenchConfig:
     ranks: int = field(default=1, metadata={"help": "number of processes that share the batch"})
     methods: list[str] = field(
         default_factory=list,
-        metadata={"help": f"of {' | '.join(STEP_METHODS)}; empty: all; bf16 only where there are units for it"},
+        metadata={
+            "help": f"of {' | '.join(STEP_METHODS)}; empty: all; bf16 only where there are units for it, fp16 on a GPU"
+        },
     )
     rounds: int = field(default=0, metadata={"help": "turns of each method; 0: 5, with quick 3"})
     turn_s: float = field(default=0.5, metadata={"help": "seconds of steps in a turn, of one step at least"})
@@ -78,8 +80,9 @@ def bench_step(config: StepBenchConfig, leave: Callable[[Mapping[str, Any]], Non
         log.warning("this machine is busy (load %s): do not trust the times", result["load_before"])
     with closing(Workers(Floors, device, threads, 10_000, 3)) as worker:
         result["floors"] = worker.ask("measure", config.batch, 512)
-    bf16 = device == "cuda" or result["machine"]["cpu_bf16"]
-    names = config.methods or _methods(config.quick, bf16, config.ranks > 1)
+    precisions = {"fp32"} | ({"bf16", "fp16"} if device == "cuda" else set())
+    precisions |= {"bf16"} if result["machine"]["cpu_bf16"] else set()
+    names = config.methods or _methods(config.quick, precisions, config.ranks > 1)
     methods = [STEP_METHODS[name] for name in names]
     turns = Turns(config.rounds or (3 if config.quick else 5), config.turn_s, config.limit_s, threads)
     for backbone in config.backbones:
@@ -106,8 +109,8 @@ def bench_step(config: StepBenchConfig, leave: Callable[[Mapping[str, Any]], Non
     return result
 
 
-def _methods(quick: bool, bf16: bool, several: bool) -> list[str]:
-    known = [m for m in STEP_METHODS.values() if bf16 or m.precision != "bf16"]
+def _methods(quick: bool, precisions: Collection[str], several: bool) -> list[str]:
+    known = [m for m in STEP_METHODS.values() if m.precision in precisions]
     known = [m for m in known if several or not m.is_of_several_ranks]
     return [m.name for m in known if not quick or m.plain or m.name in ("ours_fp32", "ours_bf16")]
 

@@ -12,15 +12,10 @@ from arcdist.errors import ConfigError
 COMPILED = ("off", "default", "reduce-overhead", "max-autotune")  # reduce-overhead: CUDA graphs
 
 
-def check_compiled(key: str, mode: str) -> None:
-    """Raise ConfigError where no compilation is called so.
-
-    Args:
-        key: of the configuration.
-        mode: its value.
-    """
+def check_compiled(mode: str) -> None:
+    """Raise ConfigError where no mode is called so."""
     if mode not in COMPILED:
-        raise ConfigError(f"{key}: {mode!r}: must be one of {', '.join(COMPILED)}")
+        raise ConfigError(f"train.compile: {mode!r}: must be one of {', '.join(COMPILED)}")
 
 
 def compiled(module: nn.Module, mode: str) -> nn.Module:

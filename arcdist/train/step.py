@@ -70,7 +70,7 @@ class StepConfig:
             raise ConfigError(f"train.ema: {self.ema}: must be 0 (no average) or below 1, such as 0.999")
         if not 0 <= self.clip_norm < math.inf:
             raise ConfigError(f"train.clip_norm: {self.clip_norm}: must be 0 (no limit) or a number above it")
-        check_compiled("train.compile", self.compile)
+        check_compiled(self.compile)
         self.ddp.validate()
 
     def micro_batch(self, world_size: int) -> int:

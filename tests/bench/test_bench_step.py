@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -31,6 +32,16 @@ def test_every_way_to_do_a_step_trains_alike(backbone: str) -> None:
     assert expected[1] != pytest.approx(expected[0], rel=1e-2)  # so that the updates count
     for name in EXACT:
         assert losses(name, case) == pytest.approx(expected, rel=5e-3), name
+
+
+def test_the_plain_step_in_fp16_begins_with_the_wide_loss_and_finds_a_scale_for_its_gradients() -> None:
+    case = StepCase("small_thin", num_classes=50, batch_size=4, embedding_dim=512)
+    wide = losses("plain_fp32", case)
+    assert losses("plain_fp16", case)[0] == pytest.approx(wide[0], rel=2e-3)
+    step = STEP_METHODS["plain_fp16"].build(case, WORLD)
+    found = [step(batch.images, batch.labels).item() for batch, _ in zip(case.batches(), range(8))]
+    assert np.isfinite(found).all()
+    assert 1 <= step._scaler.get_scale() < 65536  # ty: ignore[unresolved-attribute]
 
 
 def test_a_row_says_how_much_faster_a_step_is(tmp_path: Path) -> None:
