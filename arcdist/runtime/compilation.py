@@ -9,7 +9,7 @@ from torch import nn
 
 from arcdist.errors import ConfigError
 
-COMPILED = ("off", "default", "reduce-overhead", "max-autotune")  # reduce-overhead: CUDA graphs
+COMPILED = ("none", "default", "reduce-overhead", "max-autotune")  # reduce-overhead: CUDA graphs
 
 
 def check_compiled(mode: str) -> None:
@@ -19,19 +19,19 @@ def check_compiled(mode: str) -> None:
 
 
 def compiled(module: nn.Module, mode: str) -> nn.Module:
-    """Return the module as its first call with images of a size will compile it; itself where ``mode`` is off.
+    """Return the module as its first call with images of a size will compile it; itself where ``mode`` is none.
 
     What is returned shares the module's weights and state. The module itself stays as it is, for what wants to call it
     with other sizes.
 
     Errors: ConfigError where there is no compiler for what torch.compile writes, C++ (for a GPU a few lines of C).
     """
-    if mode == "off":
+    if mode == "none":
         return module
     compiler = os.environ.get("CXX", "g++")
     if not shutil.which(compiler):
         raise ConfigError(
             f"train.compile: {mode!r}: needs a C++ compiler, and {compiler!r} is not one of this machine; install g++, "
-            "name another in CXX, or take train.compile=off"
+            "name another in CXX, or take train.compile=none"
         )
     return cast(nn.Module, torch.compile(module, mode=mode, dynamic=False))

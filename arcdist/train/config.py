@@ -121,10 +121,10 @@ class TrainConfig:
             raise ConfigError(fault)
         if not self.name or not self.folder:
             raise ConfigError("name and folder: must not be empty; a run's name names its folder")
-        if self.train.compile != "off" and self.backbone.checkpoint_activations:
+        if self.train.compile != "none" and self.backbone.checkpoint_activations:
             raise ConfigError(
                 "train.compile: cannot be had with backbone.checkpoint_activations, whose second pass torch.compile "
-                "does not know; turn one of them off"
+                "does not know; leave one of them out"
             )
         for part in fields(self):
             value: Any = getattr(self, part.name)

@@ -51,7 +51,7 @@ class StepConfig:
     )
     clip_norm: float = field(default=0.0, metadata={"help": "largest norm of the backbone's gradient; 0: no limit"})
     compile: str = field(
-        default="off", metadata={"help": f"{' | '.join(COMPILED)}: the backbone by torch.compile, in one of its modes"}
+        default="none", metadata={"help": f"{' | '.join(COMPILED)}: the backbone by torch.compile, in one of its modes"}
     )
     ddp: DataParallelConfig = field(default_factory=DataParallelConfig)
 
@@ -224,7 +224,7 @@ class Step:
         torch.manual_seed(seeds.mix(self.seed, self.count, self.world.rank * rounds + index))
         self.statistics.begin_round(index)
         wait = index + 1 < rounds and isinstance(self.parallel, DistributedDataParallel)
-        if self.config.compile != "off":
+        if self.config.compile != "none":
             torch.compiler.cudagraph_mark_step_begin()  # nothing of the round before is read in a graph's memory again
         with self.parallel.no_sync() if wait else contextlib.nullcontext():
             with autocast(self.precision, self.world.device), self.stragglers.alone(), named_range("backbone forward"):

@@ -128,7 +128,7 @@ def test_a_compiled_backbone_does_not_depend_on_world_size() -> None:
 
 
 def test_what_is_not_compiled_so_or_cannot_be_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    with pytest.raises(ConfigError, match="train.compile: 'fast': must be one of off, default"):
+    with pytest.raises(ConfigError, match="train.compile: 'fast': must be one of none, default"):
         StepConfig(compile="fast").validate()
     with pytest.raises(ConfigError, match="train.compile: cannot be had with backbone.checkpoint_activations"):
         TrainConfig(
