@@ -18,20 +18,22 @@ def check_compiled(mode: str) -> None:
         raise ConfigError(f"train.compile: {mode!r}: must be one of {', '.join(COMPILED)}")
 
 
-def compiled(module: nn.Module, mode: str) -> nn.Module:
+def compiled(module: nn.Module, mode: str, device: torch.device) -> nn.Module:
     """Return the module as its first call with images of a size will compile it; itself where ``mode`` is none.
 
     What is returned shares the module's weights and state. The module itself stays as it is, for what wants to call it
     with other sizes.
 
-    Errors: ConfigError where there is no compiler for what torch.compile writes, C++ (for a GPU a few lines of C).
+    Errors: ConfigError where there is no compiler for what torch.compile writes: C++, for a GPU Triton and a few lines
+    of C that start it.
     """
     if mode == "none":
         return module
-    compiler = os.environ.get("CXX", "g++")
+    language, variable, usual = ("C", "CC", "gcc") if device.type == "cuda" else ("C++", "CXX", "g++")
+    compiler = os.environ.get(variable, usual)
     if not shutil.which(compiler):
         raise ConfigError(
-            f"train.compile: {mode!r}: needs a C++ compiler, and {compiler!r} is not one of this machine; install g++, "
-            "name another in CXX, or take train.compile=none"
+            f"train.compile: {mode!r}: needs a {language} compiler, and {compiler!r} is not one of this machine; "
+            f"install {usual}, name another in {variable}, or take train.compile=none"
         )
     return cast(nn.Module, torch.compile(module, mode=mode, dynamic=False))

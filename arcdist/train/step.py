@@ -140,7 +140,7 @@ class Step:
         self.verdicts = Verdicts(world.device)
         self.stragglers = Stragglers(world.device)
         self.communication = Communication(backbone, world.device)
-        self.parallel = compiled(backbone, config.compile)
+        self.parallel = compiled(backbone, config.compile, world.device)
         if world.size > 1:
             self.parallel = config.ddp.build(self.parallel, world.device)
 
