@@ -157,11 +157,11 @@ class TrainConfig:
 def differences(before: dict[str, Any], now: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Return what two configurations say differently: by key, the old value and the new one.
 
-    A key that there was not yet, and that is off now, says nothing new.
+    A key that there was not yet, and that is off now or has its default, says nothing new.
     """
-    old, new = flat(before), flat(now)
+    old, new, defaults = flat(before), flat(now), flat(TrainConfig().as_dict())
     differs = {key: (old.get(key), new.get(key)) for key in sorted(old | new) if old.get(key) != new.get(key)}
-    return {key: pair for key, pair in differs.items() if key in old or pair[1]}
+    return {key: pair for key, pair in differs.items() if key in old or (pair[1] and pair[1] != defaults.get(key))}
 
 
 def flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:

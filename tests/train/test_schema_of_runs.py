@@ -31,6 +31,7 @@ def _leave_as(folder: Path, change: Any) -> None:
 def _of_schema_1(config: dict[str, Any]) -> None:
     del config["schema"]
     config["optim"]["lr_scales"] = {"layer1": 0.5}
+    del config["train"]["compile"], config["train"]["ddp"]  # as there were none then; they have their defaults now
 
 
 def _of_a_newer_one(config: dict[str, Any]) -> None:
