@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -121,8 +121,13 @@ class OurStep:
         if method.fused_update:
             update = optim.center_update(optimizer, self.head.centers, self.head.classes.start, 0)
         ddp = DataParallelConfig(method.gradients, static_graph=method.static_graph)
-        config = StepConfig(case.batch_size, precision=method.precision, clip_norm=_CLIP_NORM)
-        config = replace(config, compile="default" if method.compiled else "none", ddp=ddp)
+        config = StepConfig(
+            case.batch_size,
+            precision=method.precision,
+            clip_norm=_CLIP_NORM,
+            compile="default" if method.compiled else "none",
+            ddp=ddp,
+        )
         schedule = ScheduleConfig().build(100_000, 10_000)
         self.step = Step(backbone, self.head, optimizer, schedule, optim.lr, 0, config, world, method.precision, update)
         self._layout = torch.channels_last if method.channels_last else torch.contiguous_format
