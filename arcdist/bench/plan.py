@@ -121,7 +121,7 @@ class Plan:
         return max(fitting, key=lambda size: fitting[size].images_per_s)
 
     def ways(self) -> "dict[str, Plan]":
-        """Return this plan and those with options that make the head smaller or cheaper."""
+        """Return this plan and those with options that make the head smaller or cheaper, or the backbone smaller."""
         found = {"as configured": self}
         narrow = {"centers_bytes": 2}
         if self.sizes.fused and self.sizes.centers_bytes > 2:
@@ -136,6 +136,8 @@ class Plan:
             if group not in (0, plan.sizes.group_size):
                 way = f"head.group_size={group}"
                 found[way if name == "as configured" else f"{name}, {way}"] = plan.with_(group_size=group)
+        if self.sizes.ranks > 1 and not self.sizes.shares_weights:
+            found["train.parallel=fsdp"] = self.with_(shares_weights=True)
         return found
 
     def advice(self) -> list[str]:

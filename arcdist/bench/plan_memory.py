@@ -22,10 +22,12 @@ def memory(sizes: Sizes, cost: BackboneCost) -> Parts:
 def memory_by_moment(sizes: Sizes, cost: BackboneCost) -> dict[str, Parts]:
     """Return the bytes on a rank by part, for each moment of a step that may be the fullest."""
     always, held = _always(sizes, cost), _held_by_head(sizes)
-    distributed = sizes.ranks > 1
-    gradients = _WIDE * cost.parameters
+    shares = sizes.weight_shards > 1
+    distributed = sizes.ranks > 1 and not shares
+    gradients = _WIDE * cost.parameters / sizes.weight_shards
     before = gradients if distributed or sizes.rounds > 1 else 0.0  # DDP's buckets; an earlier round's
     narrow = sizes.gradient_bytes * cost.parameters if distributed and sizes.gradient_bytes < _WIDE else 0.0
+    gathered = _gathered(sizes, cost) if shares else {}
     earlier = {part: count * (sizes.rounds - 1) for part, count in held.items()}
     dense = 0.0 if sizes.fused else float(sizes.shard * sizes.embedding_dim * sizes.centers_bytes)
     dense_before = dense if sizes.rounds > 1 else 0.0
@@ -36,18 +38,22 @@ def memory_by_moment(sizes: Sizes, cost: BackboneCost) -> dict[str, Parts]:
     embeddings = {"embeddings of all ranks": float(2 * sizes.batch * sizes.embedding_dim * _WIDE)}
     return {
         "forward pass": moment(
-            cost.forward, earlier, {"backbone's gradients": before, "centers' gradient": dense_before}
+            cost.forward, earlier, gathered.get("forward pass", {}),
+            {"backbone's gradients": before, "centers' gradient": dense_before},
         ),
         "head, forward": moment(
-            (cost.kept,), earlier, held, embeddings, _head_forward(sizes), {"backbone's gradients": before}
+            (cost.kept,), earlier, held, embeddings, _head_forward(sizes), gathered.get("head", {}),
+            {"backbone's gradients": before},
         ),
         "head, backward": moment(
             (cost.kept,), earlier, held, embeddings, {"embeddings of all ranks": 3.0 * _rows_bytes(sizes)},
+            gathered.get("head", {}),
             {"backbone's gradients": before, "centers' gradient": dense},
             {} if sizes.fused else _update(sizes, applied=False),
         ),
         "backward pass": moment(
-            cost.backward if before else cost.backward_growing, earlier, held,
+            cost.backward if before or shares else cost.backward_growing, earlier, held,
+            gathered.get("backward pass", {}),
             {"backbone's gradients": before, "gradients as they are sent": narrow, "centers' gradient": dense},
         ),
         "update": _sum(
@@ -63,12 +69,34 @@ def _always(sizes: Sizes, cost: BackboneCost) -> Parts:
     pixels = 3 * sizes.image_size**2
     missed = _WIDE * sizes.shard if sizes.fused and sizes.dense else 0  # which steps a center has missed
     return {
-        "backbone": float(_WIDE * (cost.parameters + cost.frozen)),
-        "backbone's optimizer": float(_WIDE * sizes.states * cost.parameters),
+        "backbone": _WIDE * (cost.parameters + cost.frozen) / sizes.weight_shards,
+        "backbone's optimizer": _WIDE * sizes.states * cost.parameters / sizes.weight_shards,
         "centers": float(centers),
         "centers' optimizer": float(sizes.states * centers + missed),
         "images": float(sizes.rows * sizes.rounds * pixels * _WIDE),
         "CUDA": _CUDA_BYTES if sizes.device == "cuda" else 0.0,
+    }
+
+
+def _gathered(sizes: Sizes, cost: BackboneCost) -> dict[str, Parts]:
+    """Return what is there at a time of weights that ranks share out, and of gradients on their way, by moment.
+
+    As a unit is gathered, its weights are there twice, as sent and in their places; as its gradients are scattered,
+    they are there as made (which ``backward`` counts), as sent, and this rank's part of them.
+    """
+    shards = sizes.weight_shards
+    bytes_of = {unit: _WIDE * unit.weights(shards) for unit in cost.units}
+    sent = sizes.gradient_bytes * max((unit.gradients(shards) for unit in cost.units), default=0)
+    largest = max((bytes_of[unit] for unit in cost.units if unit.is_block), default=0)
+    blocks = sum(unit.count * bytes_of[unit] for unit in cost.units if unit.is_block)
+    stay = sum(unit.count * bytes_of[unit] for unit in cost.units if not unit.is_block)
+    most = max((bytes_of[unit] for unit in cost.units), default=0)
+    kept = 0 if sizes.reshard else blocks
+    name = "weights gathered"
+    return {
+        "forward pass": {name: float(stay + (kept or largest) + most)},
+        "head": {name: float(stay + kept)},
+        "backward pass": {name: float(stay + (kept or largest)), "gradients as they are sent": sent * (1 + 1 / shards)},
     }
 
 

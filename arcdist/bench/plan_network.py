@@ -5,6 +5,7 @@ operation, the memory that lives then is a number plus another for each image, s
 """
 
 import weakref
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -17,9 +18,39 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 from arcdist.backbones import BackboneConfig
+from arcdist.runtime.fully_sharded import large_layers, repeated_blocks
 from arcdist.runtime.precision import autocast
 
 Line = tuple[float, float]  # bytes whatever the batch, bytes for each image
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A part of a backbone whose weights travel together where ranks share them out.
+
+    Attributes:
+        is_block: whether it is repeated; the others' weights stay from the forward to the backward pass.
+        trained: of each parameter that is trained, its rows and the numbers of a row.
+        frozen: of each that is not.
+        count: how many alike.
+    """
+
+    is_block: bool
+    trained: tuple[tuple[int, int], ...]
+    frozen: tuple[tuple[int, int], ...]
+    count: int = 1
+
+    def weights(self, shards: int) -> int:
+        """Return the numbers that are gathered of one: each parameter's rows are filled up for every rank to hold as many."""
+        return _filled_up((*self.trained, *self.frozen), shards)
+
+    def gradients(self, shards: int) -> int:
+        """Return the numbers of its gradients that are scattered."""
+        return _filled_up(self.trained, shards)
+
+
+def _filled_up(parameters: Sequence[tuple[int, int]], shards: int) -> int:
+    return sum(-(-rows // shards) * shards * each for rows, each in parameters)
 
 
 @dataclass(frozen=True)
@@ -36,6 +67,7 @@ class BackboneCost:
         forward, kept: memory during the forward pass at its fullest moments, and at its end.
         backward: the same during the backward pass, gradients of parameters left out.
         backward_growing: with those that are there already.
+        units: that its weights travel in where ranks share them out.
     """
 
     parameters: int
@@ -48,6 +80,7 @@ class BackboneCost:
     kept: Line
     backward: tuple[Line, ...]
     backward_growing: tuple[Line, ...]
+    units: tuple[Unit, ...] = ()
 
 
 def bytes_at(lines: Sequence[Line], rows: int) -> float:
@@ -85,7 +118,24 @@ def backbone_cost(config: BackboneConfig, precision: str, image_size: int = 112)
         lines[ends - 1],
         _fullest(lines[ends:]),
         _fullest(growing[ends:]),
+        _units(model),
     )
+
+
+def _units(model: nn.Module) -> tuple[Unit, ...]:
+    blocks = repeated_blocks(model)
+    layers = large_layers(model, blocks)
+    apart = [list(part.parameters()) for part in (*blocks, *layers)]
+    taken = {parameter for parameters in apart for parameter in parameters}
+    rest = [parameter for parameter in model.parameters() if parameter not in taken]
+    counts = Counter(_unit(parameters, number < len(blocks)) for number, parameters in enumerate((*apart, rest)))
+    return tuple(replace(unit, count=count) for unit, count in counts.items())
+
+
+def _unit(parameters: Sequence[nn.Parameter], is_block: bool) -> Unit:
+    sizes = [(p.requires_grad, (len(p), p.numel() // len(p))) for p in parameters]
+    trained = tuple(size for is_trained, size in sizes if is_trained)
+    return Unit(is_block, trained, tuple(size for is_trained, size in sizes if not is_trained))
 
 
 def _watched(model: nn.Module, precision: str, count: int, image_size: int) -> "_Watch":

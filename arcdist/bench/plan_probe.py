@@ -19,6 +19,7 @@ from arcdist.heads import PartialFCConfig
 from arcdist.optim import OptimConfig
 from arcdist.runtime import collectives
 from arcdist.runtime.data_parallel import DataParallelConfig
+from arcdist.runtime.fully_sharded import FullyShardedConfig
 from arcdist.runtime.world import RuntimeConfig, World, open_world
 from arcdist.train.build import build_step
 from arcdist.train.config import LoopConfig, TrainConfig
@@ -44,10 +45,13 @@ class PlanCase:
     rounds: int = 1
     group_size: int = 0
     gradients: str = "fp32"
+    parallel: str = "ddp"
 
     def config(self) -> TrainConfig:
         """Return the configuration of its run."""
         micro = self.batch_size // (self.ranks * self.rounds)
+        sends = {"ddp": DataParallelConfig, "fsdp": FullyShardedConfig}[self.parallel]
+        of_parallel: dict[str, Any] = {self.parallel: sends(gradients=self.gradients)}
         head = PartialFCConfig(sample_rate=self.sample_rate, dtype=self.centers, group_size=self.group_size)
         return TrainConfig(
             backbone=BackboneConfig(
@@ -59,7 +63,8 @@ class PlanCase:
                 global_batch_size=self.batch_size,
                 micro_batch_size=micro,
                 precision=self.precision,
-                ddp=DataParallelConfig(self.gradients),
+                parallel=self.parallel,
+                **of_parallel,
             ),
         )
 

@@ -31,6 +31,9 @@ class Sizes:
         device: cpu or cuda.
         image_size: in pixels.
         gradient_bytes: of a number of the backbone's gradient, as ranks send it.
+        shares_weights: whether ranks share out the backbone's weights.
+        reshard: whether a block's weights are gathered for each of its passes.
+        weights_group: ranks that share them out; 0: all of them.
     """
 
     rows: int
@@ -50,11 +53,21 @@ class Sizes:
     device: str = "cuda"
     image_size: int = 112
     gradient_bytes: int = 4
+    shares_weights: bool = False
+    reshard: bool = True
+    weights_group: int = 0
 
     @property
     def shards(self) -> int:
         """Return how many ranks share the centers."""
         return min(self.group_size, self.ranks) if self.group_size else self.ranks
+
+    @property
+    def weight_shards(self) -> int:
+        """Return how many ranks share out the backbone's weights, 1 where each holds them all."""
+        if not self.shares_weights:
+            return 1
+        return min(self.weights_group, self.ranks) if self.weights_group else self.ranks
 
     @property
     def groups(self) -> int:
@@ -114,7 +127,13 @@ class Sizes:
         train, head, optim = config.train, config.head, config.optim
         if head.group_size and ranks % head.group_size:
             raise ConfigError(f"head.group_size: {head.group_size}: must divide the number of ranks, {ranks}")
+        fsdp = train.fsdp
+        if fsdp.group_size and ranks % fsdp.group_size:
+            raise ConfigError(
+                f"train.fsdp.group_size: {fsdp.group_size}: must divide the number of ranks, {ranks}"
+            )
         rows = train.micro_batch(ranks)
+        gradients = train.ddp.gradients if train.parallel == "ddp" else fsdp.gradients
         states = 2 if optim.name == "adamw" else int(optim.momentum > 0)
         return cls(
             rows=rows,
@@ -133,5 +152,8 @@ class Sizes:
             group_size=head.group_size,
             device=device,
             image_size=config.data.image_size,
-            gradient_bytes=4 if train.ddp.gradients == "fp32" else 2,
+            gradient_bytes=4 if gradients == "fp32" else 2,
+            shares_weights=train.parallel == "fsdp",
+            reshard=fsdp.reshard,
+            weights_group=fsdp.group_size,
         )

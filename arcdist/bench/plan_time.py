@@ -77,8 +77,25 @@ def _collectives(sizes: Sizes, cost: BackboneCost) -> Iterator[Collective]:
     if sizes.sample_rate < 1 and (rounds > 1 or groups > 1):
         yield Collective("labels of a step", "all-gather", rounds * every * _LABEL, sizes.ranks)
     yield Collective("running statistics", "all-reduce", (2 * cost.normalized_channels + 3) * _WIDE, sizes.ranks)
+    yield from _of_backbone(sizes, cost)
+
+
+def _of_backbone(sizes: Sizes, cost: BackboneCost) -> Iterator[Collective]:
+    """Yield what a step sends of the backbone's weights and gradients."""
+    shards, rounds = sizes.weight_shards, sizes.rounds
+    if shards == 1:
+        sent = cost.parameters * sizes.gradient_bytes
+        yield Collective("backbone's gradients", "all-reduce", sent, sizes.ranks, hidden=True)
+        return
+    times = [rounds * unit.count * (2 if unit.is_block and sizes.reshard else 1) for unit in cost.units]
+    weights = sum(count * unit.weights(shards) for count, unit in zip(times, cost.units))
+    yield Collective("backbone's weights", "all-gather", weights * _WIDE, shards, calls=sum(times), hidden=True)
+    gradients = rounds * sizes.gradient_bytes * sum(unit.count * unit.gradients(shards) for unit in cost.units)
+    calls = rounds * sum(unit.count for unit in cost.units if unit.trained)
+    yield Collective("backbone's gradients", "reduce-scatter", gradients, shards, calls=calls, hidden=True)
+    among = sizes.ranks // shards
     yield Collective(
-        "backbone's gradients", "all-reduce", cost.parameters * sizes.gradient_bytes, sizes.ranks, hidden=True
+        "gradients of groups", "all-reduce", gradients // shards, among, over=shards, calls=calls, hidden=True
     )
 
 
@@ -122,7 +139,8 @@ def update_s(sizes: Sizes, cost: BackboneCost, machine: Machine) -> float:
     centers = copies * passes * rows * sizes.embedding_dim * sizes.centers_bytes
     if sizes.centers_bytes < _WIDE:
         centers += _ROUNDING_BYTES[machine.device] * (1 + sizes.states) * rows * sizes.embedding_dim
-    return (centers + (passes + 1) * _WIDE * cost.parameters) / machine.memory_per_s
+    of_backbone = (passes + 1) * _WIDE * cost.parameters / sizes.weight_shards
+    return (centers + of_backbone) / machine.memory_per_s
 
 
 def step_time(sizes: Sizes, cost: BackboneCost, machine: Machine, links: Links, name: str = "") -> dict[str, float]:
@@ -138,7 +156,9 @@ def step_time(sizes: Sizes, cost: BackboneCost, machine: Machine, links: Links, 
     backbone = backbone_s(sizes, cost, machine, name)
     sent = collectives(sizes, cost)
     hidden = sum(collective_s(one, machine, links) for one in sent if one.hidden)
-    shown = max(0.0, hidden - machine.overlap * _BACKWARD_SHARE * backbone / sizes.rounds)
+    # Gradients are summed in the last round's backward pass; weights that are shared out travel in all passes.
+    beside = backbone if sizes.weight_shards > 1 else _BACKWARD_SHARE * backbone / sizes.rounds
+    shown = max(0.0, hidden - machine.overlap * beside)
     across = sum(collective_s(one, machine, links) for one in sent if one.what == "centers' gradient")
     head = sum(collective_s(one, machine, links) for one in sent if not one.hidden) - across
     return {
@@ -147,5 +167,5 @@ def step_time(sizes: Sizes, cost: BackboneCost, machine: Machine, links: Links, 
         "optimizer": update_s(sizes, cost, machine),
         "head's communication": head,
         "centers' gradient between groups": across,
-        "gradients' all-reduce, not hidden": shown,
+        "backbone's communication, not hidden": shown,
     }

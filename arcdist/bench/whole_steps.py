@@ -21,6 +21,7 @@ from arcdist.optim.optimizers import OptimConfig
 from arcdist.optim.schedules import ScheduleConfig
 from arcdist.runtime import collectives
 from arcdist.runtime.data_parallel import DataParallelConfig
+from arcdist.runtime.fully_sharded import FullyShardedConfig
 from arcdist.runtime.precision import autocast
 from arcdist.runtime.world import RuntimeConfig, World, open_world
 from arcdist.train.step import Step, StepConfig
@@ -68,6 +69,7 @@ class StepMethod:
         library: of float32 products.
         gradients: what several ranks send of their gradients.
         static_graph: whether DDP is promised that a step is as the one before.
+        shares_weights: whether several ranks share out the backbone's weights.
         recomputed: whether only the blocks' inputs are kept for the backward pass.
         plain: a step as arcface_torch does it, see ``PlainStep``.
     """
@@ -82,13 +84,14 @@ class StepMethod:
     library: str = "auto"
     gradients: str = "fp32"
     static_graph: bool = False
+    shares_weights: bool = False
     recomputed: bool = False
     plain: bool = False
 
     @property
     def is_of_several_ranks(self) -> bool:
         """Whether one rank alone does the same step as without its options."""
-        return self.gradients != "fp32" or self.static_graph
+        return self.gradients != "fp32" or self.static_graph or self.shares_weights
 
     def needed_mib(self, case: StepCase) -> float:
         """Return about what the processes of all ranks need for it."""
@@ -102,7 +105,9 @@ class StepMethod:
         backbone = create_backbone(case.backbone, case.embedding_dim, **keeps_less).to(world.device)
         if not self.fast_layers:
             with_layers_of_torch(backbone)
-        if self.channels_last:
+        if self.shares_weights and world.size > 1:
+            FullyShardedConfig().shard(backbone, world.device)
+        elif self.channels_last:
             backbone = backbone.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]
         return PlainStep(self, backbone, case, world) if self.plain else OurStep(self, backbone, case, world)
 
@@ -126,6 +131,7 @@ class OurStep:
             precision=method.precision,
             clip_norm=_CLIP_NORM,
             compile="default" if method.compiled else "none",
+            parallel="fsdp" if method.shares_weights else "ddp",
             ddp=ddp,
         )
         schedule = ScheduleConfig().build(100_000, 10_000)
@@ -199,6 +205,7 @@ def _methods() -> Iterator[StepMethod]:
         yield StepMethod(f"{ours}_checkpointed", precision, recomputed=True)
         yield StepMethod(f"{ours}_bf16_gradients", precision, gradients="bf16")
         yield StepMethod(f"{ours}_static_graph", precision, static_graph=True)
+        yield StepMethod(f"{ours}_fsdp", precision, shares_weights=True)
 
 
 STEP_METHODS = {method.name: method for method in _methods()}

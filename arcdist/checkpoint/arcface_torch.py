@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 
 from arcdist.checkpoint.marker import CheckpointError
-from arcdist.checkpoint.state import BACKBONE, is_sharded
+from arcdist.checkpoint.state import BACKBONE
 from arcdist.errors import DataError
 from arcdist.runtime import collectives
+from arcdist.runtime.fully_sharded import is_sharded
 from arcdist.runtime.sharding import shard_rows
 from arcdist.runtime.torch_files import read_torch
 
@@ -63,7 +64,7 @@ def load_arcface_torch(folder: Path, tensors: dict[str, Tensor]) -> int:
     for name, tensor in tensors.items():
         if is_sharded(tensor):
             mesh = tensor.device_mesh
-            mine = shard_rows(len(tensor), mesh.get_local_rank("classes"), mesh.size(mesh.ndim - 1))
+            mine = shard_rows(len(tensor), mesh.get_local_rank("within"), mesh.size(mesh.ndim - 1))
             _copy_rows(tensor.to_local(), found[name], mine)
         elif tensor.ndim:
             _copy_rows(tensor, found[name], range(len(tensor)))

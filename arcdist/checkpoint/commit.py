@@ -14,9 +14,11 @@ from torch.distributed.checkpoint.api import CheckpointException
 
 from arcdist.checkpoint import folder, retention
 from arcdist.checkpoint.marker import write_marker
-from arcdist.checkpoint.state import is_sharded, published_weights
+from arcdist.checkpoint.state import published_weights
 from arcdist.checkpoint.writer import CheckedWriter
 from arcdist.runtime import collectives
+from arcdist.runtime.fully_sharded import is_sharded, part_of
+from arcdist.runtime.sharding import shard_rows
 
 _log = logging.getLogger("arcdist")
 
@@ -58,8 +60,9 @@ class Save:
         if first:
             folder.remove_leftovers(self.final.parent, but=aside)
         fault, files = None, {}
+        weights = self._whole_weights()
         try:
-            files = self._write_files(aside, first)
+            files = self._write_files(aside, weights if first else None)
         except (Exception, CheckpointException) as error:  # the latter is no Exception
             fault = _reason(error)
         parts = self._gather((fault, files))
@@ -81,13 +84,20 @@ class Save:
             folder.remove(retention.too_many(marked, self.final, self.keep, self.keep_every, self.metric))
         return fault
 
-    def _write_files(self, aside: Path, first: bool) -> dict[str, dict[str, Any]]:
+    def _write_files(self, aside: Path, weights: dict[str, Tensor] | None) -> dict[str, dict[str, Any]]:
         writer = CheckedWriter(aside)
         writer.write(self.tensors, self.group)
-        if first:
+        if weights is not None:
             metadata = {key: str(value) for key, value in self.marker.items() if isinstance(value, str | int | float)}
-            writer.write_weights(published_weights(self.tensors), metadata)
+            writer.write_weights(weights, metadata)
         return writer.check()
+
+    def _whole_weights(self) -> dict[str, Tensor]:
+        """Return on rank 0 the weights that the run is about, gathered from the ranks that hold their parts."""
+        weights = published_weights(self.tensors)
+        for name in sorted(name for name, tensor in weights.items() if is_sharded(tensor)):
+            weights[name] = _on_rank_0(weights[name], self.group)
+        return weights
 
     def _commit(self, aside: Path, files: dict[str, dict[str, Any]]) -> None:
         write_marker(aside, {**self.marker, "files": files})
@@ -102,10 +112,27 @@ class Save:
         return values
 
 
+def _on_rank_0(tensor: Tensor, group: ProcessGroup | None) -> Tensor:
+    """Return on rank 0 all rows of a DTensor, of which the first ranks hold a part each; elsewhere this rank's part."""
+    assert is_sharded(tensor)
+    mine, parts, rank = tensor.to_local(), tensor.device_mesh.size(-1), collectives.rank()
+    rows = [shard_rows(len(tensor), part, parts) for part in range(parts)]
+    if 0 < rank < parts and rows[rank]:
+        dist.send(mine.contiguous(), 0, group)
+    if rank > 0:
+        return mine
+    whole = mine.new_empty(tensor.shape)
+    whole[: len(mine)] = mine
+    for part in range(1, parts):
+        if rows[part]:
+            dist.recv(whole[rows[part].start : rows[part].stop], part, group)
+    return whole
+
+
 def _not_finite(tensors: dict[str, Tensor]) -> str | None:
     """Return the name of the first tensor of this rank that holds a NaN or an infinity."""
     for name, tensor in tensors.items():
-        local = tensor.to_local() if is_sharded(tensor) else tensor
+        local = part_of(tensor)
         # The extremes carry NaN on, and need no second tensor of that size.
         if local.is_floating_point() and local.numel() and not all(edge.isfinite() for edge in local.aminmax()):
             return name

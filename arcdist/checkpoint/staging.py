@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
-from arcdist.checkpoint.state import AVERAGE, BACKBONE, is_sharded
+from arcdist.checkpoint.state import AVERAGE, BACKBONE
 from arcdist.runtime import collectives
+from arcdist.runtime.fully_sharded import is_sharded, part_of
 
 
 class Staging:
@@ -26,7 +27,7 @@ class Staging:
             tensors: as ``training_tensors`` names them.
         """
         for name in _of_this_rank(tensors):
-            local = _local(tensors[name])
+            local = part_of(tensors[name].detach())
             buffer = torch.empty_like(local, device="cpu", pin_memory=local.is_cuda)
             self._buffers[name] = buffer.zero_()  # touches every page
         return sum(buffer.nbytes for buffer in self._buffers.values())
@@ -43,7 +44,7 @@ class Staging:
         copies: dict[str, Tensor] = {}
         for name, buffer in self._buffers.items():
             tensor = tensors[name]
-            buffer.copy_(_local(tensor), non_blocking=True)
+            buffer.copy_(part_of(tensor.detach()), non_blocking=True)
             copies[name] = buffer
             if is_sharded(tensor):
                 from torch.distributed.tensor import DTensor
@@ -60,10 +61,6 @@ class Staging:
 def _on_cpu(mesh: DeviceMesh, ranks: DeviceMesh | None) -> DeviceMesh | None:
     """Return the mesh of all ranks on the CPU, parted into groups as ``mesh`` is; nothing is sent over its parts."""
     return ranks if mesh.ndim == 1 else DeviceMesh("cpu", mesh.mesh, _init_backend=False)
-
-
-def _local(tensor: Tensor) -> Tensor:
-    return tensor.to_local() if is_sharded(tensor) else tensor.detach()
 
 
 def _of_this_rank(tensors: Mapping[str, Tensor]) -> list[str]:

@@ -1,20 +1,18 @@
 """The tensors of a run, by name, as views of the live ones: saving reads them, loading fills them in place.
 
 Centers and what an optimizer keeps for them are DTensors of global shape, so that a checkpoint may be loaded on
-another number of ranks than wrote it. Everything else is the same on every rank and is written once.
+another number of ranks than wrote it; the backbone's tensors are too where its ranks share them out. Everything else is
+the same on every rank and is written once.
 """
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, TypeGuard
 
 import torch
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 
-from arcdist.runtime.groups import class_mesh
-
-if TYPE_CHECKING:
-    from torch.distributed.tensor import DTensor
+from arcdist.runtime.fully_sharded import as_sharded, is_sharded, own_parameter
+from arcdist.runtime.groups import rank_mesh
 
 BACKBONE = "backbone."  # begins the names of its tensors
 AVERAGE = "average."  # begins those of the moving average of them
@@ -47,11 +45,11 @@ def training_tensors(
         average: of the backbone's weights over the steps, where a run keeps one.
         group_size: ranks that share the classes, as the head has it; every such group holds them all.
     """
-    mesh = class_mesh(group_size, centers.device.type)
+    mesh = rank_mesh(group_size, centers.device.type, "head.group_size")
     tensors = {f"{BACKBONE}{name}": tensor for name, tensor in backbone.state_dict().items()}
     if average is not None:
         tensors |= {f"{AVERAGE}{name}": tensor for name, tensor in average.state_dict().items()}
-    names = {parameter: f"{BACKBONE}{name}" for name, parameter in backbone.named_parameters()}
+    named = {own_parameter(parameter): (f"{BACKBONE}{name}", parameter) for name, parameter in backbone.named_parameters()}
 
     def of_all_classes(rows: Tensor, each: int = 1) -> Tensor:
         # By class first, so that every rank's part begins where one of its classes does.
@@ -60,10 +58,14 @@ def training_tensors(
     tensors["head.centers"] = of_all_classes(centers.detach(), subcenters)
     tensors |= {f"head.{key}": of_all_classes(rows) for key, rows in (sharded or {}).items()}
     tensors |= {f"head.{key}": tensor for key, tensor in (replicated or {}).items()}
-    names[centers] = "head.centers"
     for parameter, key, value in _optimizer_tensors(optimizer):
-        is_rows = parameter is centers and value.shape == centers.shape
-        tensors[f"optimizer.{names[parameter]}.{key}"] = of_all_classes(value, subcenters) if is_rows else value
+        name, whole = named.get(parameter, ("head.centers", parameter))
+        if value.shape != parameter.shape:
+            tensors[f"optimizer.{name}.{key}"] = value
+        elif parameter is centers:
+            tensors[f"optimizer.{name}.{key}"] = of_all_classes(value, subcenters)
+        else:
+            tensors[f"optimizer.{name}.{key}"] = as_sharded(value, like=whole)
     return tensors
 
 
@@ -71,15 +73,6 @@ def published_weights(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return the weights that a run is about, by the backbone's keys: their average where there is one."""
     prefix = AVERAGE if any(name.startswith(AVERAGE) for name in tensors) else BACKBONE
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
-
-
-def is_sharded(tensor: Tensor) -> "TypeGuard[DTensor]":
-    """Return whether it is this rank's part of a tensor of global shape."""
-    if type(tensor) in (Tensor, nn.Parameter):
-        return False
-    from torch.distributed.tensor import DTensor  # a second to import: a run on one rank has none
-
-    return isinstance(tensor, DTensor)
 
 
 def held_alike(tensors: Mapping[str, Tensor]) -> dict[str, Tensor | None]:
@@ -93,7 +86,7 @@ def held_alike(tensors: Mapping[str, Tensor]) -> dict[str, Tensor | None]:
         if not is_sharded(tensor):
             alike[name] = tensor
         elif tensor.device_mesh.ndim > 1:
-            own = tensor.device_mesh.get_local_rank("classes")
+            own = tensor.device_mesh.get_local_rank("within")
             for part in range(tensor.device_mesh.size(-1)):
                 alike[f"part {part} of {name}"] = tensor.to_local() if part == own else None
     return alike

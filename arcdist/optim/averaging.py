@@ -1,9 +1,9 @@
 """An exponential moving average of a backbone's weights, which often verifies better than the last ones."""
 
-import copy
-
 import torch
 from torch import Tensor, nn
+
+from arcdist.runtime.fully_sharded import duplicate, part_of
 
 
 class AveragedWeights:
@@ -13,17 +13,17 @@ class AveragedWeights:
     being the same on every rank, so is the average; nothing is communicated.
 
     Args:
-        model: that is trained, without a wrapper.
+        model: that is trained, without a wrapper; where ranks share its weights out, they share the average's too.
         decay: in [0, 1).
 
-    Memory: that of the weights.
+    Memory: that of the weights, or of this rank's part of them.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self.decay = decay
-        self.model = copy.deepcopy(model).requires_grad_(False)
+        self.model = duplicate(model).requires_grad_(False)
         self._pairs = [
-            (mean, now)
+            (part_of(mean), part_of(now))
             for mean, now in zip(self.model.state_dict().values(), model.state_dict().values())
             if mean.is_floating_point()
         ]

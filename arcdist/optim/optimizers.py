@@ -11,6 +11,7 @@ from torch import nn
 from arcdist.errors import ConfigError
 from arcdist.optim.center_updates import CenterUpdate, check_undrawn
 from arcdist.optim.schedules import ScheduleConfig
+from arcdist.runtime.fully_sharded import own_parameter
 
 OPTIMIZERS = ("sgd", "adamw")
 
@@ -139,6 +140,8 @@ def parameter_groups(backbone: nn.Module, centers: nn.Parameter, config: OptimCo
         trained = [parameter for parameter, own in scale_of.items() if own == scale]
         groups.append(group((p for p in trained if p.ndim > 1), config.weight_decay, scale))
         groups.append(group((p for p in trained if p.ndim <= 1), plain_decay, scale))
+    for one in groups:
+        one["params"] = [own_parameter(parameter) for parameter in one["params"]]
     groups.append(group([centers], config.weight_decay, config.centers_lr))
     return [one for one in groups if one["params"]]
 

@@ -37,29 +37,34 @@ def class_groups(group_size: int, device_type: str) -> ClassGroups:
     ranks = collectives.world_size()
     if not group_size or group_size == ranks:
         return ClassGroups(ranks, collectives.rank())
-    mesh = class_mesh(group_size, device_type)
+    mesh = rank_mesh(group_size, device_type, "head.group_size")
     assert mesh is not None
-    within, across = mesh.get_group("classes"), mesh.get_group("groups")
+    within, across = mesh.get_group("within"), mesh.get_group("groups")
     return ClassGroups(group_size, collectives.rank() % group_size, ranks // group_size, within, across)
 
 
-def class_mesh(group_size: int, device_type: str) -> DeviceMesh | None:
-    """Return the ranks as ``groups × classes``, or as ``classes`` where there is one group; None without any ranks.
+def rank_mesh(group_size: int, device_type: str, key: str) -> DeviceMesh | None:
+    """Return the ranks as ``groups × within``, or as ``within`` where there is one group; None without any ranks.
+
+    Args:
+        group_size: of neighboring ranks; 0: one group of all.
+        device_type: cpu or cuda.
+        key: of the configuration, that says ``group_size``.
 
     Errors: ConfigError where the ranks cannot be parted so.
     """
     if group_size and collectives.world_size() % group_size:
         raise ConfigError(
-            f"head.group_size: {group_size}: must divide the number of ranks, {collectives.world_size()}; 0 makes one "
+            f"{key}: {group_size}: must divide the number of ranks, {collectives.world_size()}; 0 makes one "
             "group of them"
         )
     if not collectives.is_distributed():
         return None
     if not group_size or group_size == collectives.world_size():
-        return init_device_mesh(device_type, (collectives.world_size(),), mesh_dim_names=("classes",))
+        return init_device_mesh(device_type, (collectives.world_size(),), mesh_dim_names=("within",))
     return _two_level_mesh(group_size, collectives.world_size(), device_type)
 
 
 @functools.cache  # a mesh of parts makes process groups
 def _two_level_mesh(group_size: int, ranks: int, device_type: str) -> DeviceMesh:
-    return init_device_mesh(device_type, (ranks // group_size, group_size), mesh_dim_names=("groups", "classes"))
+    return init_device_mesh(device_type, (ranks // group_size, group_size), mesh_dim_names=("groups", "within"))

@@ -24,10 +24,13 @@ def build_step(
     """
     total_steps = config.train.total_steps(epoch_size)
     device = world.device
+    precision = choose_precision(config.train.precision, device)
     torch.manual_seed(seeds.mix(config.seed, 0))
     backbone = config.backbone.build().to(device)
-    backbone = backbone.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]
-    precision = choose_precision(config.train.precision, device)
+    if config.train.parallel == "fsdp" and world.size > 1:
+        backbone = config.train.fsdp.shard(backbone, device)
+    else:
+        backbone = backbone.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]
     margin = config.margin.build(num_classes, config.seed)
     head = config.head.build(
         *(config.backbone.embedding_dim, num_classes, margin, config.losses),

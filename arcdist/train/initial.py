@@ -17,6 +17,7 @@ from arcdist.evaluate.embed import evaluating
 from arcdist.evaluate.model_source import find_weights
 from arcdist.heads import PartialFC
 from arcdist.runtime import collectives
+from arcdist.runtime.fully_sharded import take_over, whole
 from arcdist.runtime.world import World
 
 _log = logging.getLogger("arcdist")
@@ -32,7 +33,10 @@ def load_initial(source: str, backbone: nn.Module) -> None:
     Errors: DataError where there are none, and where they are another backbone's; it says of which.
     """
     path = find_weights(source)
-    load_backbone_weights(path, backbone)
+    plain = whole(backbone)
+    load_backbone_weights(path, plain)
+    if plain is not backbone:
+        take_over(backbone, plain)
     if collectives.rank() == 0:
         _log.info("the backbone begins with the weights of %s", path)
 

@@ -43,6 +43,8 @@ def _told(error: BaseException, where: str, advice: list[str]) -> str:
 def _for_device(config: TrainConfig, world: World) -> list[str]:
     train, head = config.train, config.head
     advice = ["more ranks (each holds its share of the centers)"]
+    if world.size > 1 and train.parallel == "ddp":
+        advice.append("train.parallel=fsdp (each holds its share of the backbone)")
     if train.precision == "fp32":
         advice.append("train.precision=bf16")
     if head.dtype == "fp32":

@@ -25,6 +25,7 @@ from arcdist.optim.optimizers import set_learning_rate
 from arcdist.runtime import seeds
 from arcdist.runtime.compilation import COMPILED, check_compiled, compiled
 from arcdist.runtime.data_parallel import DataParallelConfig
+from arcdist.runtime.fully_sharded import FullyShardedConfig, own_parameter, whole_tensor
 from arcdist.runtime.precision import PRECISIONS, autocast, choose_precision, gradient_scaler, is_void
 from arcdist.runtime.ranges import backward_ranges, named_range
 from arcdist.runtime.world import World
@@ -53,7 +54,11 @@ class StepConfig:
     compile: str = field(
         default="none", metadata={"help": f"{' | '.join(COMPILED)}: the backbone by torch.compile, in one of its modes"}
     )
+    parallel: str = field(
+        default="ddp", metadata={"help": "ddp | fsdp: every rank holds the whole backbone, or a part of it"}
+    )
     ddp: DataParallelConfig = field(default_factory=DataParallelConfig)
+    fsdp: FullyShardedConfig = field(default_factory=FullyShardedConfig)
 
     def validate(self) -> None:
         """Raise ConfigError where a value cannot be right, whatever the number of ranks."""
@@ -71,7 +76,16 @@ class StepConfig:
         if not 0 <= self.clip_norm < math.inf:
             raise ConfigError(f"train.clip_norm: {self.clip_norm}: must be 0 (no limit) or a number above it")
         check_compiled(self.compile)
-        self.ddp.validate()
+        self._check_parallel()
+
+    def _check_parallel(self) -> None:
+        ways = {"ddp": (self.ddp, DataParallelConfig()), "fsdp": (self.fsdp, FullyShardedConfig())}
+        if self.parallel not in ways:
+            raise ConfigError(f"train.parallel: {self.parallel!r}: must be one of {', '.join(ways)}")
+        for way, (config, default) in ways.items():
+            config.validate()
+            if way != self.parallel and config != default:
+                raise ConfigError(f"train.{way}: is of train.parallel={way}, and this run's is {self.parallel}")
 
     def micro_batch(self, world_size: int) -> int:
         """Return the rows of one forward pass on ``world_size`` ranks.
@@ -141,7 +155,7 @@ class Step:
         self.stragglers = Stragglers(world.device)
         self.communication = Communication(backbone, world.device)
         self.parallel = compiled(backbone, config.compile, world.device)
-        if world.size > 1:
+        if world.size > 1 and config.parallel == "ddp":
             self.parallel = config.ddp.build(self.parallel, world.device)
 
     def warm_up(self, image_size: int) -> None:
@@ -150,14 +164,14 @@ class Step:
         DDP orders them after its first backward pass, and from three ranks on the order decides the rounding: a
         run that was resumed would differ in the last bits from one that was not.
         """
-        if self.world.size == 1:
+        if not isinstance(self.parallel, DistributedDataParallel):
             return
         buffers = [buffer.clone() for buffer in self.backbone.buffers()]
         images = torch.zeros(self.micro_batch, 3, image_size, image_size, device=self.world.device)
         with autocast(self.precision, self.world.device):
             embeddings = self.parallel(images.contiguous(memory_format=torch.channels_last))
         (0 * embeddings.float().sum()).backward()
-        self.optimizer.zero_grad(set_to_none=True)
+        self._forget_gradients()
         for buffer, before in zip(self.backbone.buffers(), buffers):
             buffer.copy_(before)
 
@@ -243,7 +257,7 @@ class Step:
         """Return the norm of the backbone's gradient, not scaled; not finite where the centers' is not either."""
         self.scaler.unscale_(self.optimizer)
         gradients = [p.grad for p in self.backbone.parameters() if p.grad is not None]
-        norm = nn.utils.get_total_norm(gradients)
+        norm = whole_tensor(nn.utils.get_total_norm(gradients))
         if self.head.centers.grad is not None:  # else it is made block by block, of numbers that the loss was made of
             norm = norm + 0 * self.head.centers.grad.norm()
         return norm
@@ -258,11 +272,16 @@ class Step:
 
     def _update(self, norm: Tensor, void: Tensor) -> None:
         if self.config.clip_norm:
-            nn.utils.clip_grads_with_norm_(self.backbone.parameters(), self.config.clip_norm, norm)
+            own = [own_parameter(parameter) for parameter in self.backbone.parameters()]
+            nn.utils.clip_grads_with_norm_(own, self.config.clip_norm, norm)
         self.optimizer.found_inf = void  # ty: ignore[missing-attribute]
         self.scaler.step(self.optimizer)
         self.scaler.update()
         if self.center_update is not None:
             self.center_update.step, self.center_update.void = self.count, void
             self.head.update_centers()
+        self._forget_gradients()
+
+    def _forget_gradients(self) -> None:
         self.optimizer.zero_grad(set_to_none=True)
+        self.backbone.zero_grad(set_to_none=True)  # what the optimizer has parts of

@@ -21,6 +21,7 @@ from arcdist.evaluate.sets import Scored, read_sets, score_sets
 from arcdist.evaluate.verification import METRICS
 from arcdist.runtime import collectives
 from arcdist.runtime.agreement import check_agreement
+from arcdist.runtime.fully_sharded import described, whole
 from arcdist.runtime.hang_watch import GRACE, HangWatch
 from arcdist.runtime.ranges import named_range
 from arcdist.runtime.stopping import FINISHED, STOPPED, StoppedElsewhereError, StopRequest, leave_marker, remove_markers
@@ -102,7 +103,7 @@ class Trainer:
             quiet=not world.is_first,
             train_s=trained_s,
             trackers=self._open_trackers(),
-            work=Work(self.step.backbone, self.step.head, self._image_size, world.size, world.device),
+            work=Work(described(self.step.backbone), self.step.head, self._image_size, world.size, world.device),
         )
         self.profile = StepProfile(config.train.profile, self.folder, world.rank, world.device)
         self.watch = HangWatch(config.runtime.step_timeout_s, world.rank)
@@ -170,7 +171,7 @@ class Trainer:
             self.metrics.record(self.step.count, loss, learning_rate, more, self.step.loss_parts)
             if self._due(self.config.runtime.replay_every):
                 images = batch.images[: self.step.micro_batch]
-                check_replay(self.step.backbone, images, self.step.precision, self.step.count)
+                check_replay(whole(self.step.backbone), images, self.step.precision, self.step.count)
             last = self.step.count == self.total_steps
             saves = self._due(self.config.checkpoint.every)
             verdicts = self.step.verdicts.read(all_of_them=last or saves)  # so that no void step is saved unseen
@@ -257,7 +258,7 @@ class Trainer:
             load_initial(config.init, step.backbone)
         if config.head.initial == "class_means":
             centers_from_means(
-                *(step.head, step.backbone, self.dataset, config.data, config.train.global_batch_size, self.world)
+                *(step.head, whole(step.backbone), self.dataset, config.data, config.train.global_batch_size, self.world)
             )
         if step.average is not None:
             step.average.restart()
@@ -319,7 +320,7 @@ class Trainer:
         self.metrics.pause()
         self.watch.at(f"evaluating step {self.step.count}", GRACE)
         self.scores = score_sets(
-            self.step.trained,
+            whole(self.step.trained),
             self.sets,
             self.config.evaluate,
             device=self.world.device,

@@ -136,11 +136,13 @@ def _counted(case: PlanCase, rank_count: int) -> dict[str, int]:
         {"optimizer": "adamw"},
         {"group_size": 1},
         {"gradients": "bf16"},
+        {"parallel": "fsdp"},
+        {"parallel": "fsdp", "rounds": 2, "backbone": "mbf", "gradients": "bf16"},
     ],
-    ids=["plain", "sampled", "adamw", "groups", "narrow"],
+    ids=["plain", "sampled", "adamw", "groups", "narrow", "shared out", "shared out in blocks"],
 )
 def test_a_step_communicates_as_many_bytes_as_the_plan_says(options: dict[str, float]) -> None:
-    case = PlanCase("tiny", 101, 16, ranks=2, **options)  # ty: ignore[invalid-argument-type]
+    case = PlanCase(**{"backbone": "tiny", "num_classes": 101, "batch_size": 16, "ranks": 2} | options)
     sizes = Sizes.of(case.config(), 2, 101, "fp32", "cpu")
     expected: dict[str, int] = {}
     for one in collectives(sizes, backbone_cost(case.config().backbone, "fp32")):
