@@ -49,7 +49,8 @@ CASES = (
     PlanCase("r18", 10_000, 32, "bf16"),
     PlanCase("tiny", 85_742, 64, "bf16", ranks=2, sample_rate=0.1),
     PlanCase("r18", 10_000, 16, "bf16", ranks=2),
-    PlanCase("vit_t", 10_000, 16, optimizer="adamw", ranks=2, parallel="fsdp"),
+    PlanCase("vit_s", 10_000, 8, optimizer="adamw", checkpoint_activations=True, ranks=2),
+    PlanCase("vit_s", 10_000, 8, optimizer="adamw", checkpoint_activations=True, ranks=2, parallel="fsdp"),
 )
 
 
@@ -163,6 +164,6 @@ def check_tables(result: Mapping[str, Any]) -> list[Table]:
 def _words(case: Mapping[str, Any]) -> str:
     plain = asdict(PlanCase("", 0, 0))
     told = [f"{case['backbone']}, {case['num_classes']:,} classes, batch {case['batch_size']}, {case['precision']}"]
-    rest = ("ranks", "sample_rate", "optimizer", "checkpoint_activations", "centers", "rounds", "group_size", "parallel")
+    rest = [name for name in plain if name not in ("backbone", "num_classes", "batch_size", "precision")]
     told += [f"{name.replace('_', ' ')} {case[name]}" for name in rest if case[name] != plain[name]]
     return ", ".join(told)

@@ -142,7 +142,7 @@ def _update(sizes: Sizes, applied: bool) -> Parts:
     projection = rows * _WIDE + wide_copy
     step = (1 + sizes.states) * rows * _WIDE if copied and applied else 0
     if sizes.centers_bytes < _WIDE and applied:
-        step += 5 * rows * _LABEL // 2  # the random bits of rounding
+        step += 3 * rows * _WIDE  # the draws of rounding
     logits = sizes.batch * sizes.block * sizes.narrow if again and narrow else 0
     return {
         "centers' gradient": float(rows * _WIDE),

@@ -41,7 +41,7 @@ class Unit:
     count: int = 1
 
     def weights(self, shards: int) -> int:
-        """Return the numbers that are gathered of one: each parameter's rows are filled up for every rank to hold as many."""
+        """Return the numbers that are gathered of one: of each parameter as many rows from every rank, some empty."""
         return _filled_up((*self.trained, *self.frozen), shards)
 
     def gradients(self, shards: int) -> int:

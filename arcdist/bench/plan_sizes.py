@@ -129,9 +129,7 @@ class Sizes:
             raise ConfigError(f"head.group_size: {head.group_size}: must divide the number of ranks, {ranks}")
         fsdp = train.fsdp
         if fsdp.group_size and ranks % fsdp.group_size:
-            raise ConfigError(
-                f"train.fsdp.group_size: {fsdp.group_size}: must divide the number of ranks, {ranks}"
-            )
+            raise ConfigError(f"train.fsdp.group_size: {fsdp.group_size}: must divide the number of ranks, {ranks}")
         rows = train.micro_batch(ranks)
         gradients = train.ddp.gradients if train.parallel == "ddp" else fsdp.gradients
         states = 2 if optim.name == "adamw" else int(optim.momentum > 0)

@@ -13,8 +13,9 @@ _BACKWARD_SHARE = 2 / 3
 _PASSES = {"fp32": 4, "tf32": 4, "bf16": 5}  # over a CPU's logits, as many exponentials take the time of
 _KERNEL_PRODUCTS = 5  # of B·S·D that the Triton kernels take
 _NETWORK_LATENCY_S, _DOUBLING_S = 25e-6, 5e-6  # of a collective across nodes, and for each doubling of them
-# Stochastic rounding of a number to bfloat16: 12 passes over integers of 8 bytes, which a CPU's cache halves.
-_ROUNDING_BYTES = {"cpu": 115, "cuda": 230}
+# Stochastic rounding of a number to bfloat16: a hash of 8 bytes for four of them, and passes over integers of 4 bytes;
+# half of it stays in a CPU's cache.
+_ROUNDING_BYTES = {"cpu": 36, "cuda": 72}
 _HASH_BYTES = 64  # what a draw costs for each class, as memory traffic
 
 

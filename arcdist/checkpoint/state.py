@@ -49,7 +49,8 @@ def training_tensors(
     tensors = {f"{BACKBONE}{name}": tensor for name, tensor in backbone.state_dict().items()}
     if average is not None:
         tensors |= {f"{AVERAGE}{name}": tensor for name, tensor in average.state_dict().items()}
-    named = {own_parameter(parameter): (f"{BACKBONE}{name}", parameter) for name, parameter in backbone.named_parameters()}
+    of_backbone = backbone.named_parameters(BACKBONE.removesuffix("."))
+    named = {own_parameter(parameter): (name, parameter) for name, parameter in of_backbone}
 
     def of_all_classes(rows: Tensor, each: int = 1) -> Tensor:
         # By class first, so that every rank's part begins where one of its classes does.

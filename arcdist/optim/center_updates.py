@@ -135,7 +135,7 @@ class CenterUpdate:
         if self._tensors[0].dtype == torch.bfloat16:
             copies = [tensor[rows].float() for tensor in self._tensors]
             yield copies
-            numbers = torch.arange(len(self._tensors[0]), device=self._tensors[0].device)[rows] + self._first_row
+            numbers = self._first_row + _numbered(rows, len(self._tensors[0]), self._tensors[0].device)
             for index, (tensor, copy) in enumerate(zip(self._tensors, copies)):
                 tensor[rows] = round_stochastically(copy, seeds.mix(self._seed, self.step, index), numbers)
         elif isinstance(rows, slice):
@@ -185,6 +185,10 @@ class CenterUpdate:
                 centers.addcmul_(momentum, product[:, :1, 1])
                 momentum.mul_(product[:, 1:, 1]).addcmul_(before, product[:, 1:, 0])
         missed.first[rows] = missed.count
+
+
+def _numbered(rows: slice | Tensor, count: int, device: torch.device) -> Tensor:
+    return rows if isinstance(rows, Tensor) else torch.arange(*rows.indices(count), device=device)
 
 
 class _MissedSteps:

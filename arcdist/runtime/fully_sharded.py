@@ -33,7 +33,7 @@ class FullyShardedConfig:
     gradients: str = field(default="fp32", metadata={"help": "fp32 | bf16 | fp16, what ranks send of gradients"})
     reshard: bool = field(
         default=True,
-        metadata={"help": "let a block's weights go after its forward pass, and gather them again for the backward one"},
+        metadata={"help": "let a block's weights go after its forward pass, and gather them for its backward pass"},
     )
     group_size: int = field(
         default=0,

@@ -257,9 +257,8 @@ class Trainer:
         if config.init:
             load_initial(config.init, step.backbone)
         if config.head.initial == "class_means":
-            centers_from_means(
-                *(step.head, whole(step.backbone), self.dataset, config.data, config.train.global_batch_size, self.world)
-            )
+            plain = (whole(step.backbone), self.dataset, config.data)
+            centers_from_means(step.head, *plain, config.train.global_batch_size, self.world)
         if step.average is not None:
             step.average.restart()
         return 0.0

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 import torch
-from small_runs import losses_of_run, small_config, small_trainer, stop_after_four_steps, weights
 from safetensors.torch import load_file
+from small_runs import losses_of_run, small_config, small_trainer, stop_after_four_steps, weights
 from support import run_ranks
 from torch import Tensor, nn
 
@@ -69,7 +69,7 @@ def _train(
     again: bool = False,
     spoiled: bool = False,
 ) -> dict[str, Tensor]:
-    """Return losses, and the whole weights that a run is about, after some steps on this rank; the second may be void."""
+    """Return losses, and the whole weights that a run is about, after some steps on this rank; one may be void."""
     torch.manual_seed(0)
     net: nn.Module = _Net(again).to(dtype)
     world = World(collectives.rank(), collectives.world_size(), 0, torch.device("cpu"))
