@@ -18,7 +18,7 @@ from arcdist.bench.plan_machine import from_rates
 from arcdist.bench.plan_memory import memory, memory_by_moment
 from arcdist.bench.plan_network import BackboneCost, backbone_cost
 from arcdist.bench.plan_probe import MemoryProbe, PlanCase, TimeProbe
-from arcdist.bench.plan_rates import ROWS, measured_rates
+from arcdist.bench.plan_rates import ROWS, measured_backbone, measured_rates
 from arcdist.bench.plan_sizes import Sizes
 from arcdist.bench.plan_time import Links, collectives, step_time
 from arcdist.bench.timing import spread
@@ -84,9 +84,7 @@ def bench_plan(config: PlanBenchConfig, leave: Callable[[Mapping[str, Any]], Non
     cases = [case for case in (QUICK if config.quick else CASES) if case.ranks <= threads]
     result: dict[str, Any] = {"bench": "plan", **described, "rates": [], "rows": []}
     if "time" in config.parts:
-        for ranks in sorted({case.ranks for case in cases}):
-            wanted = {(case.backbone, case.embedding_dim, case.precision) for case in cases if case.ranks == ranks}
-            result["rates"].append(measured_rates(sorted(wanted), threads, ranks))
+        result["rates"] = [measured_rates(threads, ranks) for ranks in sorted({case.ranks for case in cases})]
     for case in cases:
         row: dict[str, Any] = {"case": asdict(case)}
         if "memory" in config.parts:
@@ -123,15 +121,21 @@ def _memory(case: PlanCase, threads: int) -> dict[str, Any]:
 
 
 def _time(
-    case: PlanCase, threads: int, rates: Mapping[str, Any], described: Mapping[str, Any], steps: int
+    case: PlanCase, threads: int, rates: dict[str, Any], described: Mapping[str, Any], steps: int
 ) -> dict[str, Any]:
+    """Compare times; the backbone's passes are measured just before, and left among the rates."""
     cost = _cost_of(case)
+    name = f"{case.backbone}/{case.precision}"
+    passes_s, rate = measured_backbone(case.backbone, case.embedding_dim, case.precision, threads, case.ranks)
+    rates["backbones"][name] = passes_s
+    rates["convolutions"][case.precision] = max(rates["convolutions"].get(case.precision, 0.0), rate)
     rank = from_rates(rates, described)
     parts = step_time(_sizes(case), cost, rank, Links(case.ranks, float("inf")), case.backbone)
     with closing(Workers(TimeProbe, case, threads, ranks=case.ranks)) as workers:
         seconds = [max(step) for step in zip(*workers.ask("seconds", steps))]
         counted = workers.ask("communicated")[0] if case.ranks > 1 else {}
-    found = _compared(sum(parts.values()), float(np.median(seconds)), "s") | {"parts_s": parts} | spread(seconds)
+    found = _compared(sum(parts.values()), float(np.median(seconds)), "s") | {"parts_s": parts, "passes_s": passes_s}
+    found |= spread(seconds)
     if counted:
         said = sum(one.bytes for one in collectives(_sizes(case), cost))
         found |= {"communicated_bytes": sum(counted.values()), "predicted_bytes": said}
@@ -157,7 +161,7 @@ def check_tables(result: Mapping[str, Any]) -> list[Table]:
             cells += [f"{number:,.0f}" for number in numbers] + [f"{found['ratio']:.2f}"] if found else ["–"] * 3
         table.add_row(_words(row["case"]), *cells)
     rows = " and ".join(map(str, ROWS))
-    table.caption = f"Rates: floors, and each backbone's passes of {rows} images, measured before these steps."
+    table.caption = f"Rates: floors, measured first; of the backbone, passes of {rows} images just before each step."
     return [table]
 
 

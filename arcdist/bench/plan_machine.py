@@ -30,6 +30,7 @@ class Machine:
         memory_bytes: of a rank.
         node_per_s: bytes to other ranks of its node, one way.
         latency_s: of a collective in a node.
+        gathering: times of half an all-reduce that an all-gather or reduce-scatter of as many bytes takes in a node.
         overlap: share of the backward pass that hides the backbone's communication.
         backbones: seconds of a forward and backward pass, whatever the batch and for each image, by NAME/PRECISION.
     """
@@ -46,6 +47,7 @@ class Machine:
     exponentials: float = float("inf")
     overlap: float = _OVERLAP
     backbones: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    gathering: float = 1.0
 
 
 def _gpu(name: str, tflop_per_s: float, memory_gb_per_s: float, memory_gb: float, node: float, source: str) -> Machine:
@@ -84,6 +86,7 @@ def from_rates(rates: Mapping[str, Any], described: Mapping[str, Any]) -> Machin
         node_per_s=float(rates["link_per_s"] or "inf"),
         latency_s=float(rates["latency_s"]),
         exponentials=float(rates["exponentials"]),
+        gathering=float(rates.get("gathering", 1.0)),
         overlap=0.0,
         backbones={name: (float(pair[0]), float(pair[1])) for name, pair in rates["backbones"].items()},
     )

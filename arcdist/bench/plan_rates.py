@@ -20,7 +20,7 @@ from arcdist.runtime.world import RuntimeConfig, open_world
 ROWS = (4, 12)  # of the forward and backward passes that a backbone's rate is taken from
 _FLOOR_ROWS, _DIM, _CENTERS = 32, 512, 16384
 _LINK_NUMBERS = (256, 2**22)
-_REPEATS, _FLOOR_REPEATS = 3, 20  # the floors' parts take milliseconds
+_REPEATS, _FLOOR_REPEATS = 5, 20  # the floors' parts take milliseconds
 
 
 class RatesProbe:
@@ -42,14 +42,21 @@ class RatesProbe:
         each = (more - few) / (ROWS[1] - ROWS[0])
         return max(0.0, few - ROWS[0] * each), each
 
-    def link(self) -> tuple[float, float]:
-        """Return bytes a second and seconds of latency of an all-reduce, by the formula of rings."""
+    def link(self) -> tuple[float, float, float]:
+        """Return bytes a second and seconds of latency of an all-reduce by the formula of rings; and ``gathering``."""
         if collectives.world_size() == 1:
-            return 0.0, 0.0
+            return 0.0, 0.0, 1.0
         few, many = (torch.zeros(count) for count in _LINK_NUMBERS)
         latency, whole = (self._best_s(lambda value=value: collectives.all_reduce_sum(value)) for value in (few, many))
         ranks = collectives.world_size()
-        return 2 * (ranks - 1) / ranks * (many.nbytes - few.nbytes) / (whole - latency), latency
+        mine = torch.zeros(len(many) // ranks, requires_grad=True)
+
+        def gather_and_scatter() -> None:
+            (everyones,) = collectives.gather_rows(mine)
+            everyones.backward(many)
+
+        rate = 2 * (ranks - 1) / ranks * (many.nbytes - few.nbytes) / (whole - latency)
+        return rate, latency, self._best_s(gather_and_scatter) / whole
 
     def _passes_s(self, model: torch.nn.Module, precision: str, rows: int) -> float:
         images = torch.rand(rows, 3, 112, 112).contiguous(memory_format=torch.channels_last)
@@ -73,21 +80,32 @@ class RatesProbe:
         return choose(seconds)
 
 
-def measured_rates(wanted: Sequence[tuple[str, int, str]], threads: int, ranks: int) -> dict[str, Any]:
-    """Return the rates that each of ``ranks`` processes has while all compute.
+def measured_rates(threads: int, ranks: int) -> dict[str, Any]:
+    """Return the rates of the head and the links that each of ``ranks`` processes has while all compute.
 
     Args:
-        wanted: name, dimensions and precision of backbones.
         threads: of all processes together.
         ranks: how many.
     """
     with closing(Workers(RatesProbe, threads, ranks, ranks=ranks)) as workers:
         rates: dict[str, Any] = {"ranks": ranks, **workers.ask("floors")[-1], "convolutions": {}, "backbones": {}}
-        rates["link_per_s"], rates["latency_s"] = workers.ask("link")[0]
-        for name, dim, precision in wanted:
-            answers = workers.ask("backbone", name, dim, precision)
-            fixed, each = (max(values) for values in zip(*answers))
-            rates["backbones"][f"{name}/{precision}"] = (fixed, each)
-            flops = backbone_cost(BackboneConfig(name, dim), precision).flops
-            rates["convolutions"][precision] = max(rates["convolutions"].get(precision, 0.0), flops / each)
+        rates["link_per_s"], rates["latency_s"], rates["gathering"] = workers.ask("link")[0]
     return rates
+
+
+def measured_backbone(
+    name: str, dim: int, precision: str, threads: int, ranks: int
+) -> tuple[tuple[float, float], float]:
+    """Return the seconds of its passes, whatever the batch and for each image, and what rate of products they come to.
+
+    Args:
+        name: of the backbone.
+        dim: of its embeddings.
+        precision: fp32 or bf16.
+        threads: of all processes together.
+        ranks: processes that compute it at the same time; the slowest counts.
+    """
+    with closing(Workers(RatesProbe, threads, ranks, ranks=ranks)) as workers:
+        answers = workers.ask("backbone", name, dim, precision)
+    fixed, each = (max(values) for values in zip(*answers))
+    return (fixed, each), backbone_cost(BackboneConfig(name, dim), precision).flops / each

@@ -106,7 +106,7 @@ def collective_s(one: Collective, machine: Machine, links: Links) -> float:
     within = nodes == 1
     rate = machine.node_per_s if within else links.network_per_s
     latency = machine.latency_s if within else _NETWORK_LATENCY_S + _DOUBLING_S * math.log2(nodes)
-    times = 2 if one.kind == "all-reduce" else 1
+    times = 2.0 if one.kind == "all-reduce" else machine.gathering if within else 1.0
     return times * (one.ranks - 1) / one.ranks * one.bytes / rate + one.calls * latency
 
 

@@ -5,7 +5,7 @@ against the recipes and the model of today.
 """
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +71,8 @@ def main() -> None:
     """Count every backbone, plan every recipe, and write both down."""
     found = recipes()
     networks = {network(config): config.backbone for config in found.values()}
-    counted = {name: backbone_cost(one, PRECISION) for name, one in networks.items()}
+    # Without units: no recipe shares its backbone out.
+    counted = {name: replace(backbone_cost(one, PRECISION), units=()) for name, one in networks.items()}
     rows = {name: cost(name, config, counted[network(config)]) for name, config in found.items()}
     about = {"gpu": GPU, "rates": GPUS[GPU].source, "precision": PRECISION, "recipes": rows}
     RESULT.write_text(
