@@ -11,7 +11,7 @@ _CONVOLUTIONS = 0.5  # of the matmul rate that a GPU's convolutions reach; an as
 _HEAD = 0.7  # of the matmul rate that the head's products reach on a GPU; an assumption
 _COPIES = 0.9  # of the data sheet's memory rate; one H200 was measured at 0.9 of it
 _MATMULS = 0.8  # of the data sheet's product rate; the same card gave 0.8
-_OVERLAP = 0.6  # of a GPU's backward pass that the backbone's communication hides behind; an assumption
+_OVERLAP = 0.6  # of a GPU's passes that the backbone's communication hides behind; an assumption
 _NODE_LATENCY_S = 10e-6
 
 
@@ -31,7 +31,7 @@ class Machine:
         node_per_s: bytes to other ranks of its node, one way.
         latency_s: of a collective in a node.
         gathering: times of half an all-reduce that an all-gather or reduce-scatter of as many bytes takes in a node.
-        overlap: share of the backward pass that hides the backbone's communication.
+        overlap: share of the backward pass (all passes, where weights travel) that hides the backbone's communication.
         backbones: seconds of a forward and backward pass, whatever the batch and for each image, by NAME/PRECISION.
     """
 

@@ -53,7 +53,7 @@ class RatesProbe:
 
         def gather_and_scatter() -> None:
             (everyones,) = collectives.gather_rows(mine)
-            everyones.backward(many)
+            everyones.backward(many[: len(everyones)])
 
         rate = 2 * (ranks - 1) / ranks * (many.nbytes - few.nbytes) / (whole - latency)
         return rate, latency, self._best_s(gather_and_scatter) / whole

@@ -21,7 +21,7 @@ from arcdist.optim.optimizers import OptimConfig
 from arcdist.optim.schedules import ScheduleConfig
 from arcdist.runtime import collectives
 from arcdist.runtime.data_parallel import DataParallelConfig
-from arcdist.runtime.fully_sharded import FullyShardedConfig
+from arcdist.runtime.fully_sharded import FullyShardedConfig, described
 from arcdist.runtime.precision import autocast
 from arcdist.runtime.world import RuntimeConfig, World, open_world
 from arcdist.train.step import Step, StepConfig
@@ -105,9 +105,9 @@ class StepMethod:
         backbone = create_backbone(case.backbone, case.embedding_dim, **keeps_less).to(world.device)
         if not self.fast_layers:
             with_layers_of_torch(backbone)
-        if self.shares_weights and world.size > 1:
+        if self.shares_weights:
             FullyShardedConfig().shard(backbone, world.device)
-        elif self.channels_last:
+        if self.channels_last and described(backbone) is backbone:
             backbone = backbone.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]
         return PlainStep(self, backbone, case, world) if self.plain else OurStep(self, backbone, case, world)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from safetensors import SafetensorError
 from torch import Tensor
@@ -52,17 +53,19 @@ class Save:
 
         Errors: RuntimeError when the ranks lose each other.
         """
-        broken = next(filter(None, self._gather(_not_finite(self.tensors))), None)
-        if broken:
-            return f"{self.final}: {broken} holds numbers that are not finite, which nothing can go on from"
         first = self.group is None or dist.get_rank() == 0
+        published = published_weights(self.tensors)
+        fault, room = self._make_room(published, first)
+        if fault := next(filter(None, self._gather(fault or _not_finite(self.tensors))), None):
+            return f"{self.final}: {fault}"
+        for name, tensor in room.items():
+            _gather_rows(tensor, published[name], self.group)
         aside = folder.place_aside(self.final, self.nonce)
         if first:
             folder.remove_leftovers(self.final.parent, but=aside)
         fault, files = None, {}
-        weights = self._whole_weights()
         try:
-            files = self._write_files(aside, weights if first else None)
+            files = self._write_files(aside, published | room if first else None)
         except (Exception, CheckpointException) as error:  # the latter is no Exception
             fault = _reason(error)
         parts = self._gather((fault, files))
@@ -92,12 +95,14 @@ class Save:
             writer.write_weights(weights, metadata)
         return writer.check()
 
-    def _whole_weights(self) -> dict[str, Tensor]:
-        """Return on rank 0 the weights that the run is about, gathered from the ranks that hold their parts."""
-        weights = published_weights(self.tensors)
-        for name in sorted(name for name, tensor in weights.items() if is_sharded(tensor)):
-            weights[name] = _on_rank_0(weights[name], self.group)
-        return weights
+    def _make_room(self, published: dict[str, Tensor], first: bool) -> tuple[str | None, dict[str, Tensor]]:
+        """Return why there is none; and, on rank 0, room for each of the weights that ranks share out."""
+        shared = {name: tensor for name, tensor in sorted(published.items()) if is_sharded(tensor)}
+        try:
+            shapes = {name: tensor.shape if first else (0,) for name, tensor in shared.items()}
+            return None, {name: torch.empty(shapes[name], dtype=tensor.dtype) for name, tensor in shared.items()}
+        except (RuntimeError, MemoryError) as error:
+            return f"cannot be gathered ({str(error).strip().splitlines()[0]})", {}
 
     def _commit(self, aside: Path, files: dict[str, dict[str, Any]]) -> None:
         write_marker(aside, {**self.marker, "files": files})
@@ -112,30 +117,27 @@ class Save:
         return values
 
 
-def _on_rank_0(tensor: Tensor, group: ProcessGroup | None) -> Tensor:
-    """Return on rank 0 all rows of a DTensor, of which the first ranks hold a part each; elsewhere this rank's part."""
+def _gather_rows(into: Tensor, tensor: Tensor, group: ProcessGroup | None) -> None:
+    """Copy on rank 0 all rows of a DTensor, of which the first ranks hold a part each."""
     assert is_sharded(tensor)
     mine, parts, rank = tensor.to_local(), tensor.device_mesh.size(-1), collectives.rank()
     rows = [shard_rows(len(tensor), part, parts) for part in range(parts)]
-    if 0 < rank < parts and rows[rank]:
+    if rank == 0:
+        into[: len(mine)] = mine
+        for part in range(1, parts):
+            if rows[part]:
+                dist.recv(into[rows[part].start : rows[part].stop], part, group)
+    elif rank < parts and rows[rank]:
         dist.send(mine.contiguous(), 0, group)
-    if rank > 0:
-        return mine
-    whole = mine.new_empty(tensor.shape)
-    whole[: len(mine)] = mine
-    for part in range(1, parts):
-        if rows[part]:
-            dist.recv(whole[rows[part].start : rows[part].stop], part, group)
-    return whole
 
 
 def _not_finite(tensors: dict[str, Tensor]) -> str | None:
-    """Return the name of the first tensor of this rank that holds a NaN or an infinity."""
+    """Return which tensor of this rank holds a NaN or an infinity, the first one."""
     for name, tensor in tensors.items():
         local = part_of(tensor)
         # The extremes carry NaN on, and need no second tensor of that size.
         if local.is_floating_point() and local.numel() and not all(edge.isfinite() for edge in local.aminmax()):
-            return name
+            return f"{name} holds numbers that are not finite, which nothing can go on from"
     return None
 
 

@@ -73,7 +73,8 @@ class CheckpointManager:
         folder: of the checkpoints.
         config: when and what.
 
-    Memory: this rank's part of a checkpoint, in host memory (pinned where there is a GPU), as long as the run.
+    Memory: this rank's part of a checkpoint, in host memory (pinned where there is a GPU), as long as the run; on rank
+    0, while one is written, also the weights that ranks share out.
     """
 
     def __init__(self, folder: Path, config: CheckpointConfig) -> None:

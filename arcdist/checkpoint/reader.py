@@ -32,9 +32,13 @@ def load(folder: Path, tensors: dict[str, Tensor], checked: bool = False) -> Non
     marker = read_marker(folder)
     missing, extra = sorted(set(tensors) - set(marker["keys"])), sorted(set(marker["keys"]) - set(tensors))
     if missing or extra:
+        differ = {"are missing": missing, "are not of it": extra}
+        told = [
+            f"{len(names)} tensors {what} (such as {', '.join(names[:3])})" for what, names in differ.items() if names
+        ]
         raise CheckpointError(
-            f"{folder}: not of this model and optimizer: {len(missing)} tensors are missing (first {missing[:3]}), "
-            f"{len(extra)} are not of it (first {extra[:3]})"
+            f"{folder}: not of this model and optimizer: {'; '.join(told)}; put back what is another of "
+            "backbone, optim, head, losses or train.ema, or start another run (name=…)"
         )
     fault = None if checked else collectives.from_rank_0(lambda: fault_of(folder, marker["files"]))
     if fault:

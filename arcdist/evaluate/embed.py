@@ -125,7 +125,7 @@ def evaluating(model: nn.Module, precision: str, device: torch.device) -> Genera
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:
-        with torch.inference_mode(), autocast(precision, device):
+        with torch.inference_mode(), autocast(precision, device, several=True):
             yield
     finally:
         for module, training in modes:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from arcdist.checkpoint.folder import WEIGHTS
 from arcdist.evaluate.angles import angle_statistics
@@ -14,6 +15,7 @@ from arcdist.evaluate.embed import embed
 from arcdist.evaluate.genuine_people import genuine_people
 from arcdist.evaluate.report import write_json
 from arcdist.runtime import collectives
+from arcdist.runtime.fully_sharded import whole
 from arcdist.runtime.world import World
 from arcdist.train.config import TrainConfig
 from arcdist.train.summary import machine
@@ -58,18 +60,24 @@ def _angles(trainer: Trainer) -> dict[str, dict[str, float | None]]:
     centers = head.centers.detach()[:, : head.embedding_dim]  # without the softmax's bias
     centers = centers if trainer.config.losses.softmax and head.subcenters == 1 else None
     labels = torch.from_numpy(dataset.labels())
-    found = {"train": _angles_of(trainer, images, labels, dataset.num_classes, centers)}
+    backbone = whole(trainer.step.backbone)
+    found = {"train": _angles_of(backbone, trainer, images, labels, dataset.num_classes, centers)}
     for name, pairs in trainer.sets.items():
         images, labels = genuine_people(pairs)
-        found[name] = _angles_of(trainer, images, labels, int(labels.max()) + 1, None)
+        found[name] = _angles_of(backbone, trainer, images, labels, int(labels.max()) + 1, None)
     return found
 
 
 def _angles_of(
-    trainer: Trainer, images: list[bytes], labels: torch.Tensor, classes: int, centers: torch.Tensor | None
+    backbone: nn.Module,
+    trainer: Trainer,
+    images: list[bytes],
+    labels: torch.Tensor,
+    classes: int,
+    centers: torch.Tensor | None,
 ) -> dict[str, float | None]:
     embeddings = embed(
-        trainer.step.backbone,
+        backbone,
         images,
         device=trainer.world.device,
         batch_size=trainer.config.evaluate.batch_size,

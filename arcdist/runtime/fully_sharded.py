@@ -3,7 +3,8 @@
 Weights are gathered and gradients reduced unit by unit: a repeated block is one; so is a layer that is larger than a
 block, as the first full connection after the blocks often is; and what is left over. A block's weights are gathered as
 its forward pass begins and let go after it, and again for its backward pass. Those of the other units stay until they
-have their gradients. They travel in float32, and autocast narrows them where they are used.
+have their gradients. They travel in float32, and autocast narrows them where they are used; the narrow copies stay for
+the backward pass, unless it computes activations again.
 """
 
 import copy
@@ -17,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from arcdist.errors import ConfigError
+from arcdist.runtime import collectives
 from arcdist.runtime.groups import rank_mesh
 
 if TYPE_CHECKING:
@@ -51,7 +53,7 @@ class FullyShardedConfig:
             )
 
     def shard(self, module: nn.Module, device: torch.device) -> nn.Module:
-        """Return the module with its parameters made DTensors, in place.
+        """Return the module with its parameters made DTensors, in place; as it is where there is one rank.
 
         Its own calls then gather what they need, so all ranks make them alike.
 
@@ -63,9 +65,11 @@ class FullyShardedConfig:
         Communication: of a step, an all-gather of each block's weights before each of its passes (the backward one
             only if ``reshard``), and a reduce-scatter of its gradients; over groups, an all-reduce of the latter.
         """
+        mesh = rank_mesh(self.group_size, device.type, "train.fsdp.group_size")
+        if collectives.world_size() == 1:
+            return module
         from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard  # a second to import
 
-        mesh = rank_mesh(self.group_size, device.type, "train.fsdp.group_size")
         # Parameters of the copy are without memory; its buffers are real, for some are in no state_dict.
         without = {id(p): nn.Parameter(p.to("meta"), p.requires_grad) for p in module.parameters()}
         plain = copy.deepcopy(module, without)
@@ -135,8 +139,8 @@ def part_of(tensor: Tensor) -> Tensor:
 def own_parameter(parameter: nn.Parameter) -> nn.Parameter:
     """Return this rank's part of a parameter as a plain one, whose memory and gradient it shares; else itself.
 
-    So an optimizer takes any kernel, and compares nothing with other ranks. What it has done with a gradient it forgets
-    on its own: the module's ``zero_grad`` is needed too.
+    So an optimizer takes any kernel, and compares nothing with other ranks. Clearing its gradient does not clear the
+    module's: both ``zero_grad`` are needed.
     """
     return getattr(parameter, _OWN, parameter)
 
@@ -169,7 +173,8 @@ def described(module: nn.Module) -> nn.Module:
 def whole(module: nn.Module) -> nn.Module:
     """Return the module itself, or of a sharded one a copy with all weights on this rank; every rank calls it.
 
-    Any rank may then call the copy as often as it likes. It is as it was made: later steps do not change it.
+    Any rank may then call the copy as often as it likes. Later steps do not change it. Its parts are in training mode,
+    or not, as when the module was sharded.
 
     Memory: that of all weights. Communication: an all-gather of each.
     """
@@ -179,7 +184,7 @@ def whole(module: nn.Module) -> nn.Module:
     tensors = module.state_dict()
     state = {name: whole_tensor(one) if is_sharded(one) else one.clone() for name, one in tensors.items()}
     copied.load_state_dict(state, assign=True)
-    return copied.train(module.training)
+    return copied
 
 
 def duplicate(module: nn.Module) -> nn.Module:

@@ -1,4 +1,4 @@
-"""Groups of ranks that share the classes: all ranks, or groups of neighbors that hold all classes each."""
+"""Groups of ranks that share classes or weights out: all ranks, or groups of neighbors that hold them all each."""
 
 import functools
 from dataclasses import dataclass

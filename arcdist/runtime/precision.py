@@ -66,11 +66,18 @@ def _product(dtype: torch.dtype) -> Callable[[], object]:
     return lambda: embeddings @ centers.T
 
 
-def autocast(precision: str, device: torch.device) -> contextlib.AbstractContextManager[Any]:
-    """Return the context in which the backbone runs."""
+def autocast(precision: str, device: torch.device, several: bool = False) -> contextlib.AbstractContextManager[Any]:
+    """Return the context in which the backbone runs.
+
+    Args:
+        precision: fp32, bf16 or fp16.
+        device: of this rank.
+        several: whether it runs more than once in it: then the narrow copies of its weights are kept from one to the
+            next. They would be kept to the context's end of a single pass too, of which nothing needs them.
+    """
     if precision == "fp32":
         return contextlib.nullcontext()
-    return torch.autocast(device.type, dtype=_DTYPES[precision])
+    return torch.autocast(device.type, dtype=_DTYPES[precision], cache_enabled=several)
 
 
 class _OneVerdict(torch.amp.GradScaler):

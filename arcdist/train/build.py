@@ -3,6 +3,7 @@
 import torch
 
 from arcdist.runtime import seeds
+from arcdist.runtime.fully_sharded import described
 from arcdist.runtime.precision import choose_precision
 from arcdist.runtime.world import World
 from arcdist.train.config import TrainConfig
@@ -27,9 +28,9 @@ def build_step(
     precision = choose_precision(config.train.precision, device)
     torch.manual_seed(seeds.mix(config.seed, 0))
     backbone = config.backbone.build().to(device)
-    if config.train.parallel == "fsdp" and world.size > 1:
+    if config.train.parallel == "fsdp":
         backbone = config.train.fsdp.shard(backbone, device)
-    else:
+    if described(backbone) is backbone:  # FSDP2 takes contiguous weights only
         backbone = backbone.to(memory_format=torch.channels_last)  # ty: ignore[no-matching-overload]
     margin = config.margin.build(num_classes, config.seed)
     head = config.head.build(

@@ -1,8 +1,8 @@
 """One optimizer step; the conventions about gradients meet here.
 
 The loss is the mean over the global batch. The head computes it alike on every rank and scales what goes back to the
-backbone by the number of ranks; DDP's mean over ranks then is the gradient of that loss. The centers' gradient is
-exact on the rank that holds them and is never averaged.
+backbone by the number of ranks; the mean over ranks, by DDP or FSDP2, then is the gradient of that loss. The centers'
+gradient is exact on the rank that holds them and is never averaged.
 
 The rows of a global batch fall into micro-batches in order, and each rank runs its own ones after another. What is
 taken over a micro-batch (BatchNorm's statistics, the random numbers of dropout) does not depend on the number of ranks.
@@ -25,7 +25,7 @@ from arcdist.optim.optimizers import set_learning_rate
 from arcdist.runtime import seeds
 from arcdist.runtime.compilation import COMPILED, check_compiled, compiled
 from arcdist.runtime.data_parallel import DataParallelConfig
-from arcdist.runtime.fully_sharded import FullyShardedConfig, own_parameter, whole_tensor
+from arcdist.runtime.fully_sharded import FullyShardedConfig, described, own_parameter, whole_tensor
 from arcdist.runtime.precision import PRECISIONS, autocast, choose_precision, gradient_scaler, is_void
 from arcdist.runtime.ranges import backward_ranges, named_range
 from arcdist.runtime.world import World
@@ -85,7 +85,15 @@ class StepConfig:
         for way, (config, default) in ways.items():
             config.validate()
             if way != self.parallel and config != default:
-                raise ConfigError(f"train.{way}: is of train.parallel={way}, and this run's is {self.parallel}")
+                raise ConfigError(
+                    f"train.{way}: its keys are for train.parallel={way}, and this run's is {self.parallel}, whose own "
+                    f"are train.{self.parallel}.{', '.join(vars(ways[self.parallel][0]))}"
+                )
+        if self.parallel == "fsdp" and self.compile not in ("none", "default"):
+            raise ConfigError(
+                f"train.compile: {self.compile!r}: cannot be had with train.parallel=fsdp, whose weights come and go: "
+                "a CUDA graph wants them in one place; take train.compile=default"
+            )
 
     def micro_batch(self, world_size: int) -> int:
         """Return the rows of one forward pass on ``world_size`` ranks.
@@ -153,6 +161,7 @@ class Step:
         self.statistics = RunningStatistics(backbone)
         self.verdicts = Verdicts(world.device)
         self.stragglers = Stragglers(world.device)
+        self.shares_weights = described(backbone) is not backbone
         self.communication = Communication(backbone, world.device)
         self.parallel = compiled(backbone, config.compile, world.device)
         if world.size > 1 and config.parallel == "ddp":
@@ -234,14 +243,16 @@ class Step:
         return self.backbone if self.average is None else self.average.model
 
     def _round(self, index: int, rounds: int, images: Tensor, labels: Tensor, targets: Tensor | None) -> Tensor:
-        """Add one micro-batch's gradients and return its part of the losses; the last one starts the all-reduce."""
+        """Add one micro-batch's gradients and return its part of the losses; DDP sums the ranks' in the last one."""
         torch.manual_seed(seeds.mix(self.seed, self.count, self.world.rank * rounds + index))
         self.statistics.begin_round(index)
         wait = index + 1 < rounds and isinstance(self.parallel, DistributedDataParallel)
         if self.config.compile != "none":
             torch.compiler.cudagraph_mark_step_begin()  # nothing of the round before is read in a graph's memory again
         with self.parallel.no_sync() if wait else contextlib.nullcontext():
-            with autocast(self.precision, self.world.device), self.stragglers.alone(), named_range("backbone forward"):
+            # Where ranks share the weights out, a forward pass waits for all of them: no rank is alone in it.
+            alone = contextlib.nullcontext() if self.shares_weights else self.stragglers.alone()
+            with autocast(self.precision, self.world.device), alone, named_range("backbone forward"):
                 embeddings = self.parallel(images)
             with named_range("head"):
                 of_head = self.head(embeddings, labels) / rounds
