@@ -1,4 +1,4 @@
-"""A trunk too large for one GPU: PartialFC beside FSDP2. (A run of arcdist's own does it by ``train.parallel=fsdp``.)
+"""A trunk too large for one GPU: PartialFC beside FSDP2, in a loop of one's own (else: ``train.parallel=fsdp``).
 
 torchrun --nproc_per_node=2 docs/examples/fsdp_vit.py
 """
