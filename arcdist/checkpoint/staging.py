@@ -11,7 +11,7 @@ from torch.distributed.device_mesh import DeviceMesh
 
 from arcdist.checkpoint.state import AVERAGE, BACKBONE
 from arcdist.runtime import collectives
-from arcdist.runtime.fully_sharded import is_sharded, part_of
+from arcdist.runtime.fully_sharded import as_sharded, is_sharded, part_of
 
 
 class Staging:
@@ -45,14 +45,9 @@ class Staging:
         for name, buffer in self._buffers.items():
             tensor = tensors[name]
             buffer.copy_(part_of(tensor.detach()), non_blocking=True)
-            copies[name] = buffer
-            if is_sharded(tensor):
-                from torch.distributed.tensor import DTensor
-
-                place = (_on_cpu(tensor.device_mesh, mesh), tensor.placements)
-                copies[name] = DTensor.from_local(
-                    buffer, *place, run_check=False, shape=tensor.shape, stride=tensor.stride()
-                )
+            copies[name] = (
+                as_sharded(buffer, tensor, _on_cpu(tensor.device_mesh, mesh)) if is_sharded(tensor) else buffer
+            )
         if torch.cuda.is_available():
             torch.cuda.current_stream().synchronize()
         return copies

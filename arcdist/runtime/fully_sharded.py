@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 
 from arcdist.errors import ConfigError
 from arcdist.runtime import collectives
@@ -150,13 +151,19 @@ def _share_gradient(parameter: Tensor) -> None:
     getattr(parameter, _OWN).grad = part_of(parameter.grad)
 
 
-def as_sharded(part: Tensor, like: Tensor) -> Tensor:
-    """Return this rank's part of a tensor that is sharded as another of its shape is; itself if that is not sharded."""
+def as_sharded(part: Tensor, like: Tensor, mesh: DeviceMesh | None = None) -> Tensor:
+    """Return this rank's part of a tensor that is sharded as another of its shape is; itself if that is not sharded.
+
+    Args:
+        part: shares its memory with what is returned.
+        like: the other.
+        mesh: of the same ranks, where the part is on another kind of device than the other.
+    """
     if not is_sharded(like):
         return part
     from torch.distributed.tensor import DTensor
 
-    place = (like.device_mesh, like.placements)
+    place = (like.device_mesh if mesh is None else mesh, like.placements)
     return DTensor.from_local(part, *place, run_check=False, shape=like.shape, stride=like.stride())
 
 
