@@ -128,9 +128,11 @@ def angle_histogram(
         figure = Figure(figsize=(WIDTH_IN, 0.5 + 3.2 * len(sets)))
         panels = figure.subplots(len(sets), 1, sharex=True, squeeze=False)[:, 0]
         for panel, (name, (genuine, impostor)) in zip(panels, angles.items()):
-            # Genuine pairs are the nearer ones, so labels that grow away from each other do not meet.
-            for kind, angle, color, away in (("genuine", genuine, BLUE, -1), ("impostor", impostor, VERMILION, 1)):
-                share = np.histogram(angle, bins)[0] / len(angle)
+            shares = [np.histogram(angle, bins)[0] / len(angle) for angle in (genuine, impostor)]
+            # Labels grow away from each other, so that they do not meet; genuine pairs are mostly the nearer ones.
+            side = -1 if shares[0].argmax() <= shares[1].argmax() else 1
+            kinds = (("genuine", genuine, BLUE, side), ("impostor", impostor, VERMILION, -side))
+            for (kind, angle, color, away), share in zip(kinds, shares):
                 panel.stairs(share, bins, fill=True, color=color, alpha=0.3)
                 panel.stairs(share, bins, color=color, linewidth=1.4)
                 panel.annotate(
